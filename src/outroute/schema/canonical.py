@@ -1,0 +1,86 @@
+"""The canonical form of a schema and its id.
+
+Source: DESIGN section 4: sorted UTF-8, integers and decimal strings, no floats; landmarks by hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outroute.schema.model import Field, Schema
+
+__all__ = ["canonical", "canonical_fields", "decimal_text", "schema_id"]
+
+_PREFIX = b"outroute schema v1\0"
+
+
+def decimal_text(value: Decimal) -> str:
+    """The one way to write a decimal: plain digits, no exponent, no trailing zeros, no minus zero."""
+    text = format(value.normalize(), "f")
+    return "0" if text in ("-0", "0") else text
+
+
+def _dump(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _field(f: Field) -> dict[str, object]:
+    out: dict[str, object] = {
+        "name": f.name,
+        "kind": f.kind.value,
+        "weight": decimal_text(f.weight),
+        "facet": int(f.facet),
+    }
+    if f.categories:
+        out["categories"] = list(f.categories)
+    if f.low is not None and f.high is not None:
+        out |= {
+            "low": decimal_text(f.low),
+            "high": decimal_text(f.high),
+            "unit": f.unit,
+            "integer": int(f.integer),
+        }
+    return out
+
+
+def canonical_fields(fields: tuple[Field, ...]) -> bytes:
+    """Canonical bytes of the fields alone: the seed from which landmarks are drawn."""
+    return _dump([_field(f) for f in fields])
+
+
+def canonical(schema: Schema) -> bytes:
+    """Canonical bytes of ``schema``: JSON with sorted keys, no white space, NFC text, no floats.
+
+    Descriptions are for people and are left out: mending a typo makes no new network.
+    """
+    o = schema.outcome
+    outcome: dict[str, object] = {"name": o.name, "kind": o.kind.name.lower()}
+    if o.classes:
+        outcome["classes"] = list(o.classes)
+    if o.low is not None and o.high is not None:
+        outcome |= {"low": decimal_text(o.low), "high": decimal_text(o.high), "unit": o.unit}
+    return _dump(
+        {
+            "version": 1,
+            "name": schema.name,
+            "fields": [_field(f) for f in schema.fields],
+            "outcome": outcome,
+            "privacy": {
+                "distiller": schema.privacy.distiller.name.lower(),
+                "k": schema.privacy.k,
+                "subject": schema.privacy.subject,
+            },
+            "time": {"bucket": schema.time.bucket_seconds, "lifetime": schema.time.lifetime_seconds},
+            "landmarks": schema.landmarks.id.hex(),
+            "parent": schema.parent.hex(),
+        }
+    )
+
+
+def schema_id(schema: Schema) -> bytes:
+    """SHA-256 over a prefix and the canonical form, 32 bytes."""
+    return hashlib.sha256(_PREFIX + canonical(schema)).digest()

@@ -1,0 +1,60 @@
+"""Reading a schema and its landmarks from files: the one place of the schema that touches a disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from outroute.errors import SchemaError
+from outroute.schema.model import Schema
+from outroute.schema.toml import MAX_SCHEMA_BYTES, loads
+
+__all__ = ["load", "unreviewed"]
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise SchemaError(f"cannot read {path}: {error.strerror}", code="schema.file") from None
+    if len(data) > most:
+        raise SchemaError(f"{path} is larger than {most} bytes: not a schema", code="schema.file")
+    return data
+
+
+def _text(path: Path) -> str:
+    try:
+        return _read(path, MAX_SCHEMA_BYTES).decode("utf-8")
+    except UnicodeDecodeError:
+        raise SchemaError(f"{path} is not UTF-8 text", code="schema.file") from None
+
+
+def load(path: str | os.PathLike[str]) -> Schema:
+    """Load a schema from a TOML file; its landmark file, if it names one, lies beside it.
+
+    Raises:
+        SchemaError: when a file cannot be read or is wrong, with what to do.
+    """
+    path = Path(path)
+
+    def beside(name: str) -> bytes:
+        if Path(name).name != name:
+            raise SchemaError("the landmark file must lie beside the schema: no folders", code="schema.landmarks")
+        return _read(path.parent / name, 8_000_000)
+
+    try:
+        return loads(_text(path), beside)
+    except SchemaError as error:
+        raise SchemaError(f"{path}: {error}", code=error.code) from None
+
+
+def unreviewed(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Fields (and the outcome) that still carry ``reviewed = false``."""
+    import tomllib
+
+    data = tomllib.loads(_text(Path(path)))
+    names = [name for name, table in data.get("fields", {}).items() if table.get("reviewed") is False]
+    if data.get("outcome", {}).get("reviewed") is False:
+        names.append(str(data["outcome"].get("name")))
+    return tuple(names)

@@ -1,0 +1,311 @@
+"""Schemas as TOML that a domain expert reads and edits."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from outroute.errors import SchemaError
+from outroute.schema.canonical import canonical_fields, decimal_text
+from outroute.schema.landmarks import DEFAULT_LANDMARKS, Landmarks, draw
+from outroute.schema.model import (
+    SCALE,
+    Distiller,
+    Field,
+    FieldKind,
+    Outcome,
+    OutcomeKind,
+    Privacy,
+    Schema,
+    Time,
+)
+
+__all__ = ["MAX_SCHEMA_BYTES", "drawn_landmarks", "dumps", "duration_text", "loads", "parse_duration"]
+
+MAX_SCHEMA_BYTES = 1_000_000
+"""A schema file is at most 1 MB: it is read by people."""
+
+_UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "year": 365 * 86_400}
+_DURATION = re.compile(r"(\d{1,9}) (second|minute|hour|day|week|year)s?")
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of a text such as "30 days" or "20 years" (a year is 365 days).
+
+    Raises:
+        SchemaError: when it is not a whole number and a unit.
+    """
+    match = _DURATION.fullmatch(str(text).strip())
+    if match is None:
+        raise SchemaError(
+            f'\'{text}\' is not a duration; write for example "1 day", "6 weeks", "20 years"',
+            code="schema.time",
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def duration_text(seconds: int) -> str:
+    """The shortest way to write a duration that :func:`parse_duration` reads."""
+    for unit in ("year", "week", "day", "hour", "minute", "second"):
+        if seconds % _UNITS[unit] == 0:
+            count = seconds // _UNITS[unit]
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    raise AssertionError(seconds)
+
+
+def drawn_landmarks(fields: tuple[Field, ...], count: int = DEFAULT_LANDMARKS) -> Landmarks:
+    """Landmarks drawn from the declared ranges: what a schema has when nothing was learnt."""
+    return draw(tuple(f.width for f in fields), count=count, scale=SCALE, seed=canonical_fields(fields))
+
+
+def _decimal(value: Any, what: str) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        raise SchemaError(f"{what}: '{value}' is not a number", code="schema.number")
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        raise SchemaError(f"{what}: '{value}' is not a number", code="schema.number") from None
+
+
+class _Reader:
+    """A TOML table whose keys must all be used, so that a typo is found."""
+
+    def __init__(self, table: Any, where: str) -> None:
+        if not isinstance(table, dict):
+            raise SchemaError(f"[{where}] must be a table", code="schema.toml")
+        self.table, self.where, self.used = table, where, set[str]()
+
+    def get(self, key: str, kind: type | tuple[type, ...], default: Any) -> Any:
+        self.used.add(key)
+        value = self.table.get(key, default)
+        wrong_bool = isinstance(value, bool) and kind is int
+        if value is not default and (not isinstance(value, kind) or wrong_bool):
+            raise SchemaError(f"[{self.where}] {key} = {value!r} is not of the right type", code="schema.toml")
+        return value
+
+    def need(self, key: str, kind: type) -> Any:
+        if key not in self.table:
+            raise SchemaError(f"[{self.where}] needs '{key}'", code="schema.toml")
+        return self.get(key, kind, None)
+
+    def number(self, key: str) -> Decimal | None:
+        self.used.add(key)
+        value = self.table.get(key)
+        return None if value is None else _decimal(value, f"[{self.where}] {key}")
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.get(key, list, [])
+        if not all(isinstance(v, str) for v in value):
+            raise SchemaError(f"[{self.where}] {key} must be a list of texts", code="schema.toml")
+        return tuple(value)
+
+    def done(self) -> None:
+        unknown = sorted(set(self.table) - self.used)
+        if unknown:
+            raise SchemaError(
+                f"[{self.where}] does not know '{unknown[0]}'; it knows {', '.join(sorted(self.used))}",
+                code="schema.toml",
+            )
+
+
+def _enum(kind: Any, name: str, where: str) -> Any:
+    values = {str(m.name).lower(): m for m in kind}
+    if name not in values:
+        raise SchemaError(f"[{where}] '{name}' is not one of {', '.join(values)}", code="schema.toml")
+    return values[name]
+
+
+def _read_field(name: str, table: Any) -> Field:
+    r = _Reader(table, f"fields.{name}")
+    r.get("reviewed", bool, True)
+    weight = r.number("weight")
+    made = Field(
+        name=name,
+        kind=_enum(FieldKind, r.need("kind", str), r.where),
+        low=r.number("low"),
+        high=r.number("high"),
+        unit=r.get("unit", str, ""),
+        categories=r.texts("categories"),
+        weight=Decimal(1) if weight is None else weight,
+        facet=r.get("facet", bool, False),
+        integer=r.get("integer", bool, False),
+        description=r.get("description", str, ""),
+    )
+    r.done()
+    return made
+
+
+def _read_outcome(table: Any) -> Outcome:
+    r = _Reader(table, "outcome")
+    r.get("reviewed", bool, True)
+    made = Outcome(
+        name=r.need("name", str),
+        kind=_enum(OutcomeKind, r.need("kind", str), "outcome"),
+        classes=r.texts("classes"),
+        low=r.number("low"),
+        high=r.number("high"),
+        unit=r.get("unit", str, ""),
+        description=r.get("description", str, ""),
+    )
+    r.done()
+    return made
+
+
+def _read_landmarks(table: Any, fields: tuple[Field, ...], read: Callable[[str], bytes] | None) -> Landmarks:
+    r = _Reader(table, "landmarks")
+    kind = r.get("kind", str, "drawn")
+    if kind == "drawn":
+        made = drawn_landmarks(fields, r.get("count", int, DEFAULT_LANDMARKS))
+    elif kind == "learnt":
+        name, expected = r.need("file", str), r.need("id", str)
+        if read is None:
+            raise SchemaError(f"the landmark file '{name}' is needed to load this schema", code="schema.landmarks")
+        made = Landmarks.from_bytes(read(name))
+        if made.id.hex() != expected:
+            raise SchemaError(
+                f"the landmark file '{name}' is not the one this schema names: get the file with id {expected}",
+                code="schema.landmarks",
+            )
+    else:
+        raise SchemaError(f"[landmarks] kind '{kind}' is neither 'drawn' nor 'learnt'", code="schema.toml")
+    r.done()
+    return made
+
+
+def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
+    """Read a schema.
+
+    Args:
+        text: TOML.
+        read: gives the bytes of the landmark file that the schema names, when it names one.
+
+    Raises:
+        SchemaError: with what is wrong and where.
+    """
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise SchemaError("a schema file is at most 1 MB", code="schema.toml")
+    try:
+        data = tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError(f"the schema is not valid TOML: {error}", code="schema.toml") from None
+    r = _Reader(data, "schema")
+    name, parent = r.need("name", str), r.get("parent", str, "")
+    r.get("description", str, "")
+    tables = r.need("fields", dict)
+    fields = tuple(_read_field(key, value) for key, value in tables.items())
+    outcome = _read_outcome(r.need("outcome", dict))
+    p = _Reader(r.get("privacy", dict, {}), "privacy")
+    distiller: Distiller = _enum(Distiller, p.get("distiller", str, "cohort"), "privacy")
+    privacy = Privacy(
+        distiller=distiller,
+        k=p.get("k", int, 5 if distiller is Distiller.COHORT else 1),
+        subject=p.get("subject", str, "subject"),
+    )
+    p.done()
+    t = _Reader(r.get("time", dict, {}), "time")
+    time = Time(
+        bucket_seconds=parse_duration(t.get("bucket", str, "30 days")),
+        lifetime_seconds=parse_duration(t.get("lifetime", str, "5 years")),
+    )
+    t.done()
+    landmarks = _read_landmarks(r.get("landmarks", dict, {}), fields, read)
+    r.done()
+    try:
+        parent_id = bytes.fromhex(parent)
+    except ValueError:
+        raise SchemaError("parent must be the schema id in hex", code="schema.parent") from None
+    return Schema(
+        name=name,
+        fields=fields,
+        outcome=outcome,
+        privacy=privacy,
+        time=time,
+        landmarks=landmarks,
+        parent=parent_id,
+    )
+
+
+def _number(value: Decimal) -> Any:
+    """A decimal as TOML writes numbers: int where whole, else float text that parses back exactly."""
+    import tomlkit
+
+    return tomlkit.value(decimal_text(value))
+
+
+def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: frozenset[str] = frozenset()) -> str:
+    """Write a schema as TOML.
+
+    Args:
+        schema: the schema.
+        landmarks_file: name of the file that holds the landmarks, when they were learnt. Without it the landmarks
+            must be the drawn ones.
+        unreviewed: fields whose inferred range or categories a person has not looked at yet.
+
+    Raises:
+        SchemaError: when the landmarks were learnt and no file is named.
+    """
+    import tomlkit
+
+    doc = tomlkit.document()
+    doc.add(tomlkit.comment("What a network agrees on. Edit it, then run: outroute schema check FILE"))
+    doc["name"] = schema.name
+    if schema.parent:
+        doc["parent"] = schema.parent.hex()
+    o = tomlkit.table()
+    o["name"], o["kind"] = schema.outcome.name, schema.outcome.kind.name.lower()
+    if schema.outcome.classes:
+        o["classes"] = list(schema.outcome.classes)
+        if schema.outcome.kind is OutcomeKind.BINARY:
+            o["classes"].comment("the second is the positive one")
+    _write_range(o, schema.outcome.low, schema.outcome.high, schema.outcome.unit)
+    if schema.outcome.description:
+        o["description"] = schema.outcome.description
+    if schema.outcome.name in unreviewed:
+        o["reviewed"] = False
+    doc["outcome"] = o
+    p = tomlkit.table()
+    p["distiller"], p["k"] = schema.privacy.distiller.name.lower(), schema.privacy.k
+    p["subject"] = schema.privacy.subject
+    p["k"].comment("fewest subjects in a packet")
+    doc["privacy"] = p
+    t = tomlkit.table()
+    t["bucket"] = duration_text(schema.time.bucket_seconds)
+    t["lifetime"] = duration_text(schema.time.lifetime_seconds)
+    doc["time"] = t
+    m = tomlkit.table()
+    if landmarks_file is not None:
+        m["kind"], m["file"], m["id"] = "learnt", landmarks_file, schema.landmarks.id.hex()
+    else:
+        if drawn_landmarks(schema.fields, len(schema.landmarks)) != schema.landmarks:
+            raise SchemaError("name the file for the learnt landmarks", code="schema.landmarks")
+        m["kind"], m["count"] = "drawn", len(schema.landmarks)
+    doc["landmarks"] = m
+    fields = tomlkit.table(is_super_table=True)
+    for f in schema.fields:
+        row = tomlkit.table()
+        row["kind"] = f.kind.value
+        _write_range(row, f.low, f.high, f.unit)
+        if f.integer:
+            row["integer"] = True
+        if f.categories:
+            row["categories"] = list(f.categories)
+        if f.facet:
+            row["facet"] = True
+        row["weight"] = _number(f.weight)
+        if f.description:
+            row["description"] = f.description
+        if f.name in unreviewed:
+            row["reviewed"] = False
+            row["reviewed"].comment("look at it, then remove this line")
+        fields[f.name] = row
+    doc["fields"] = fields
+    return tomlkit.dumps(doc)
+
+
+def _write_range(table: Any, low: Decimal | None, high: Decimal | None, unit: str) -> None:
+    if low is not None and high is not None:
+        table["low"], table["high"] = _number(low), _number(high)
+        table["unit"] = unit
