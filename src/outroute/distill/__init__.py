@@ -1,0 +1,39 @@
+"""Observations -> the contents of packets: what may leave, what stays, and why.
+
+``distil`` condenses everything known by now, ``distil_waiting`` what arrives over time, ``distil_single`` one
+observation at a time where the schema allows it. All three are pure, take only observations that are in no packet
+yet, and put each of them into one cohort at most.
+"""
+
+from __future__ import annotations
+
+from outroute.distill.cohort import Grouping, default_window, distil
+from outroute.distill.model import (
+    ROWS_PER_SUBJECT,
+    Agreement,
+    Cohort,
+    Cohorts,
+    Distilled,
+    Observations,
+    Reason,
+    Withheld,
+)
+from outroute.distill.single import distil_single
+from outroute.distill.streaming import Waiting, distil_waiting
+
+__all__ = [
+    "ROWS_PER_SUBJECT",
+    "Agreement",
+    "Cohort",
+    "Cohorts",
+    "Distilled",
+    "Grouping",
+    "Observations",
+    "Reason",
+    "Waiting",
+    "Withheld",
+    "default_window",
+    "distil",
+    "distil_single",
+    "distil_waiting",
+]

@@ -1,0 +1,28 @@
+"""Who holds what: the owners of an address, what stays in a full cell, how holders compare (pure)."""
+
+from __future__ import annotations
+
+from outroute.placement.holding import EMPTY_DIGEST, NOTHING, Kept, Part, Summary, missing, set_digest, summary
+from outroute.placement.owners import DEFAULT_REPLICAS, ID_BYTES, Member, Members, majority, points
+from outroute.placement.retention import keyed_rank, sample, slot_ranks, turn_order
+
+__all__ = [
+    "DEFAULT_REPLICAS",
+    "EMPTY_DIGEST",
+    "NOTHING",
+    "ID_BYTES",
+    "Kept",
+    "Member",
+    "Members",
+    "Part",
+    "Summary",
+    "keyed_rank",
+    "majority",
+    "missing",
+    "points",
+    "sample",
+    "set_digest",
+    "slot_ranks",
+    "summary",
+    "turn_order",
+]

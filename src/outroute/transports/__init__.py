@@ -1,0 +1,59 @@
+"""How packets and questions move: one small contract, and the transports that fulfil it."""
+
+from __future__ import annotations
+
+from outroute.transports.contract import (
+    ADDRESS_REFUSED,
+    CREDIT_FRAMES,
+    SCHEMA_REFUSED,
+    Announcement,
+    Answer,
+    Capabilities,
+    Deposited,
+    Finder,
+    Holder,
+    Link,
+    Receipt,
+    Role,
+    Topic,
+    Traffic,
+    UnreachableError,
+)
+from outroute.transports.frames import FRAME_BYTES, FRAME_PACKETS, Frame, FrameReason, Kind, Rejected, decode, encode
+from outroute.transports.guard import Guard
+from outroute.transports.keeper import Keeper, Shelf
+from outroute.transports.local import LocalNetwork, LocalTransport
+from outroute.transports.replicas import Repaired, Replicas
+
+__all__ = [
+    "ADDRESS_REFUSED",
+    "CREDIT_FRAMES",
+    "FRAME_BYTES",
+    "FRAME_PACKETS",
+    "SCHEMA_REFUSED",
+    "Announcement",
+    "Answer",
+    "Capabilities",
+    "Deposited",
+    "Finder",
+    "Frame",
+    "FrameReason",
+    "Guard",
+    "Holder",
+    "Keeper",
+    "Kind",
+    "Link",
+    "LocalNetwork",
+    "LocalTransport",
+    "Receipt",
+    "Rejected",
+    "Repaired",
+    "Replicas",
+    "Role",
+    "Shelf",
+    "Topic",
+    "Traffic",
+    "UnreachableError",
+    "decode",
+    "encode",
+]
