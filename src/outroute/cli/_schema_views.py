@@ -1,0 +1,146 @@
+"""Schemas for the screen and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from rich.table import Table as View
+from rich.text import Text
+
+from outroute.schema import (
+    MAX_SLOTS,
+    Distiller,
+    Field,
+    FieldKind,
+    Outcome,
+    Schema,
+    drawn_landmarks,
+    duration_text,
+)
+
+__all__ = ["advice", "drawn", "field_values", "schema_view", "summary"]
+
+#: Names listed in a warning.
+SHOWN: Final = 8
+
+
+def drawn(schema: Schema) -> bool:
+    """Whether the landmarks were drawn from the declared ranges (not learnt)."""
+    return drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
+
+
+def field_values(item: Field | Outcome) -> str:
+    """The range or the categories of a field or an outcome."""
+    names = item.categories if isinstance(item, Field) else item.classes
+    return " | ".join(names) if names else f"{item.low} to {item.high}"
+
+
+def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
+    """Everything that ``show`` says, for programs."""
+    outcome = schema.outcome
+    return {
+        "name": schema.name,
+        "id": schema.id.hex(),
+        "parent": schema.parent.hex() or None,
+        "slots": {"used": schema.width, "of": MAX_SLOTS},
+        "outcome": {
+            "name": outcome.name,
+            "kind": outcome.kind.name.lower(),
+            "classes": list(outcome.classes),
+            "low": None if outcome.low is None else str(outcome.low),
+            "high": None if outcome.high is None else str(outcome.high),
+            "unit": outcome.unit,
+        },
+        "privacy": {
+            "distiller": schema.privacy.distiller.name.lower(),
+            "k": schema.privacy.k,
+            "subject": schema.privacy.subject,
+        },
+        "time": {
+            "bucket_seconds": schema.time.bucket_seconds,
+            "lifetime_seconds": schema.time.lifetime_seconds,
+        },
+        "landmarks": {
+            "count": len(schema.landmarks),
+            "kind": "drawn" if drawn(schema) else "learnt",
+            "id": schema.landmarks.id.hex(),
+        },
+        "fields": [
+            {
+                "name": item.name,
+                "kind": item.kind.value,
+                "low": None if item.low is None else str(item.low),
+                "high": None if item.high is None else str(item.high),
+                "unit": item.unit,
+                "categories": list(item.categories),
+                "weight": str(item.weight),
+                "facet": item.facet,
+                "integer": item.integer,
+                "slots": item.width,
+                "description": item.description,
+            }
+            for item in schema.fields
+        ],
+        "unreviewed": list(unreviewed),
+    }
+
+
+def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Text], View]:
+    """The whole in lines, and its fields as a table."""
+    waiting = set(unreviewed)
+    outcome = schema.outcome
+    cohort = schema.privacy.distiller is Distiller.COHORT
+    bucket = schema.time.bucket_seconds
+    rows = [
+        ("schema", schema.name),
+        ("id", schema.id.hex()),
+        ("replaces", schema.parent.hex() or "nothing"),
+        ("outcome", f"{outcome.name} ({outcome.kind.name.lower()}): {field_values(outcome)} {outcome.unit}".strip()),
+        ("leaves a node", f"cohorts of at least {schema.privacy.k} ({schema.privacy.subject})" if cohort else "single"),
+        ("time", f"told to {duration_text(bucket)}, kept {duration_text(schema.time.lifetime_seconds)}"),
+        ("slots", f"{schema.width} of {MAX_SLOTS}"),
+        ("facets", ", ".join(item.name for item in schema.facets) or "none"),
+        ("landmarks", f"{len(schema.landmarks):,}, {'drawn' if drawn(schema) else 'learnt'}"),
+    ]
+    lines = [Text.assemble((f"{label:<15}", "dim"), text) for label, text in rows]
+    fields = View(title="fields", title_justify="left")
+    for label in ("name", "kind", "range or categories", "unit", "weight", "slots", ""):
+        fields.add_column(label, justify="right" if label in ("weight", "slots") else "left", overflow="fold")
+    for item in schema.fields:
+        kind = "integer" if item.integer else item.kind.value
+        marks = ["facet"] * item.facet + ["not reviewed"] * (item.name in waiting)
+        cells = [item.name, kind, field_values(item), item.unit, str(item.weight), str(item.width), ", ".join(marks)]
+        fields.add_row(*[Text(cell) for cell in cells])
+    return lines, fields
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def advice(schema: Schema, unreviewed: Iterable[str] = ()) -> list[str]:
+    """What a person should look at before others agree to the schema."""
+    found = []
+    waiting = list(unreviewed)
+    if waiting:
+        found.append(
+            f"{len(waiting)} inferred and not reviewed ({_some(waiting)}): look at each, then remove its line "
+            "'reviewed = false'"
+        )
+    bare = [item.name for item in schema.fields if item.kind is FieldKind.NUMERIC and not item.unit]
+    if bare:
+        found.append(f"no unit ({_some(bare)}): without one, somebody will send another")
+    idle = [item.name for item in schema.fields if item.weight == 0 and not item.facet]
+    if idle:
+        found.append(f"weight 0 ({_some(idle)}): leaves in every packet and counts for nothing")
+    cells = 1
+    for item in schema.facets:
+        cells *= item.width
+    if cells * len(schema.landmarks) > 1_000_000:
+        found.append(f"{cells:,} facet combinations times {len(schema.landmarks):,} landmarks: many cells stay empty")
+    if schema.privacy.distiller is Distiller.COHORT and schema.privacy.k < 5:
+        found.append(f"k = {schema.privacy.k} is small: an average over few people tells much about each")
+    if schema.time.lifetime_seconds < schema.time.bucket_seconds:
+        found.append("packets expire sooner than a bucket lasts")
+    return found
