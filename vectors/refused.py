@@ -77,7 +77,7 @@ def rejected(known: dict[str, Schema]) -> list[Json]:
     spoil("heart", Rejection.OUTCOME, "counts above the size", "outcome", 2**32 - 1, 0)
     spoil("heart", Rejection.OUTCOME, "unused place", "outcome", 1, 2)
     spoil("stay", Rejection.OUTCOME, "unused place", "outcome", 1, 2)
-    spoil("stay", Rejection.OUTCOME, "one observation with a variance", "outcome", 1, 1)
+    spoil("stay", Rejection.OUTCOME, "one observation with a variance", "outcome", [2**31, 1], slice(0, 2))
     one = make_packets(
         known["stay"],
         some_codes(known["stay"], "variance", 1),

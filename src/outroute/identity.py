@@ -54,6 +54,8 @@ def node_id(public_key: bytes) -> bytes:
 
 def verify(purpose: Purpose, public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether ``signature`` (64 bytes) over ``message`` was made by ``public_key`` (32 bytes) for ``purpose``."""
+    if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
     try:
         bindings.crypto_sign_open(signature + purpose.value + message, public_key)
     except (exceptions.BadSignatureError, exceptions.ValueError):
@@ -88,7 +90,15 @@ class Identity:
         return signed[:SIGNATURE_BYTES]
 
     def certify(self, node_key: bytes, *, not_before: int, not_after: int) -> Certificate:
-        """As an organisation, certify a node's public key for a time (seconds since 1970-01-01 UTC)."""
+        """As an organisation, certify a node's public key for a time (seconds since 1970-01-01 UTC).
+
+        Raises:
+            OutrouteError: when the key has not 32 bytes, or the time ends before it begins.
+        """
+        if len(node_key) != KEY_BYTES or not_after < not_before:
+            raise OutrouteError(
+                "certify a key of 32 bytes, for a time that ends after it begins", code="identity.certify"
+            )
         body = _CERTIFICATE.pack(self.public_key, node_key, not_before, not_after)
         return Certificate.from_bytes(body + self.sign(Purpose.CERTIFICATE, body))
 
@@ -112,6 +122,12 @@ class Certificate:
     not_before: int
     not_after: int
     signature: bytes
+
+    def __post_init__(self) -> None:
+        if (len(self.organisation), len(self.node), len(self.signature)) != (KEY_BYTES, KEY_BYTES, SIGNATURE_BYTES):
+            raise OutrouteError(
+                "a certificate holds two keys of 32 bytes and a signature of 64", code="identity.certificate"
+            )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Certificate:

@@ -27,7 +27,7 @@ from outroute.packet.layout import (
     Rejection,
     as_packets,
 )
-from outroute.packet.make import CODE_ONE
+from outroute.packet.make import largest_variance
 from outroute.schema import Distiller, OutcomeKind, Schema, codes_problem
 
 __all__ = ["Verdicts", "accept", "check_derived", "check_structure", "expiry", "verify_signatures"]
@@ -91,8 +91,11 @@ def _check_chunk(p: PacketArray, schema: Schema, now: int) -> Reasons:
     kind, cohort = int(schema.outcome.kind), int(Distiller.COHORT)
     head = np.ascontiguousarray(p).view("<u8")[:: PACKET_BYTES // 8].copy()
     withdrawal = np.zeros(len(p), dtype=bool)
-    if (head != MAGIC | kind << 48 | cohort << 56).any():
+    odd = bool((head != MAGIC | kind << 48 | cohort << 56).any())
+    if odd:
         refuse(p["magic"] != MAGIC, Rejection.MAGIC)
+    refuse(_differs(p["schema"], np.frombuffer(schema.id, dtype=np.uint8)), Rejection.SCHEMA)
+    if odd:
         refuse(p["flags"] > int(Flag.WITHDRAWAL), Rejection.FLAGS)
         refuse(p["kind"] != kind, Rejection.KIND)
         # Cohorts are always allowed: they say less than the schema permits.
@@ -104,7 +107,6 @@ def _check_chunk(p: PacketArray, schema: Schema, now: int) -> Reasons:
         content = withdrawal.copy()
         content[withdrawal] = _has_content(p[withdrawal])
         refuse(content, Rejection.WITHDRAWAL)
-    refuse(_differs(p["schema"], np.frombuffer(schema.id, dtype=np.uint8)), Rejection.SCHEMA)
     bucket, lifetime = p["bucket"].copy(), p["lifetime"].astype(np.int64)
     width = schema.time.bucket_seconds
     sane = (bucket > -_LIMIT_SECONDS) & (bucket < _LIMIT_SECONDS)
@@ -159,11 +161,8 @@ def _bad_outcome(p: PacketArray, schema: Schema) -> NDArray[np.bool_]:
         for i in range(classes):
             total += outcome[:, i]
         return np.asarray((total != p["size"]) | _differs(outcome[:, classes:], None))
-    one = np.uint64(CODE_ONE)
     mean, variance = outcome[:, 0].astype(np.uint64), outcome[:, 1].astype(np.uint64)
-    # Bhatia and Davis: variance <= (mean - low) (high - mean); two codes of slack for rounding.
-    above = (np.maximum(variance, np.uint64(2)) - np.uint64(2)) * one
-    bad = (above > np.uint64(4) * mean * (one - mean)) | _differs(outcome[:, 2:], None)
+    bad = (variance > largest_variance(mean)) | _differs(outcome[:, 2:], None)
     bad |= (p["size"] == 1) & (variance != 0)
     return np.asarray(bad, dtype=bool)
 

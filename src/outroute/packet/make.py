@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import OutrouteError
 from outroute.fingerprint import cells, sketch
-from outroute.identity import Identity, Purpose
+from outroute.identity import KEY_BYTES, Identity, Purpose
 from outroute.packet.layout import (
     MAGIC,
     MAX_SIZE,
@@ -22,8 +22,10 @@ from outroute.packet.layout import (
 )
 from outroute.schema import Distiller, Schema
 
-__all__ = ["CODE_ONE", "build", "commit", "moments_codes", "sign", "withdraw"]
+__all__ = ["CODE_ONE", "SECRET_BYTES", "build", "commit", "largest_variance", "moments_codes", "sign", "withdraw"]
 
+SECRET_BYTES = 32
+"""Secret of a commitment: as long as the hash, so that observations cannot be guessed."""
 CODE_ONE = 2**32 - 1
 """Largest code of a numeric outcome's mean and variance."""
 
@@ -34,7 +36,8 @@ def moments_codes(
     """Codes of numeric outcomes ``[n]``: mean over the declared range, variance over a quarter of its square.
 
     A quarter of the squared range is the largest variance there is (T. Popoviciu 1935), so both fill 0 to 2^32 - 1.
-    The variance is cut to what its mean allows (Bhatia and Davis 2000), so that rounding never makes it impossible.
+    The variance is cut to what the code of the mean allows (Bhatia and Davis 2000), in integers, so that rounding never
+    makes a packet that its receivers must refuse.
     """
     assert schema.outcome.low is not None
     assert schema.outcome.high is not None
@@ -42,8 +45,21 @@ def moments_codes(
     if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
         raise OutrouteError("an outcome is not a finite number", code="packet.outcome")
     unit = np.clip((mean - low) / (high - low), 0.0, 1.0)
-    spread = np.clip(variance * 4.0 / (high - low) ** 2, 0.0, 4.0 * unit * (1.0 - unit))
-    return np.rint(unit * CODE_ONE).astype(np.uint32), np.rint(spread * CODE_ONE).astype(np.uint32)
+    spread = np.clip(variance * 4.0 / (high - low) ** 2, 0.0, 1.0)
+    first, second = (np.rint(v * CODE_ONE).astype(np.uint64) for v in (unit, spread))
+    second = np.minimum(second, largest_variance(first))
+    return first.astype(np.uint32), second.astype(np.uint32)
+
+
+def largest_variance(mean: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Largest code of a variance beside this code of a mean: ``4 mean (CODE_ONE - mean) / CODE_ONE``, rounded down.
+
+    Source: R. Bhatia and C. Davis, "A Better Bound on the Variance" (2000): at most (mean - low) (high - mean). The
+    product stays below 2^64.
+    """
+    one = np.uint64(CODE_ONE)
+    out: NDArray[np.uint64] = np.uint64(4) * mean * (one - mean) // one
+    return out
 
 
 def build(
@@ -79,11 +95,13 @@ def build(
         commitment: uint8 ``[n, 32]``; zero without.
 
     Raises:
-        OutrouteError: when sizes do not fit.
+        OutrouteError: when sizes, counts or the author's key do not fit.
     """
     n = len(codes)
     if n and (int(size.max()) > MAX_SIZE or int(subjects.min()) < 1 or (subjects > size).any()):
         raise OutrouteError(f"a packet condenses 1 to {MAX_SIZE} observations", code="packet.size")
+    if len(author) != KEY_BYTES:
+        raise OutrouteError("the author is a public key of 32 bytes", code="packet.author")
     out = np.zeros(n, dtype=PACKET_DTYPE)
     out["magic"] = MAGIC
     out["kind"], out["distiller"] = int(schema.outcome.kind), int(distiller)
@@ -95,7 +113,7 @@ def build(
     out["fingerprint"] = sketch(schema, codes)
     out["cell"] = cells(schema, codes)[:, 0]
     if schema.outcome.has_classes:
-        if counts is None or (counts.sum(axis=1) != size).any():
+        if counts is None or (counts < 0).any() or (counts.sum(axis=1) != size).any():
             raise OutrouteError("class counts must sum to the size", code="packet.outcome")
         out["outcome"][:, : counts.shape[1]] = counts
     else:
@@ -110,7 +128,13 @@ def build(
 
 
 def sign(packets: PacketArray, identity: Identity) -> None:
-    """Sign packets in place; their author must be the identity's key."""
+    """Sign packets in place.
+
+    Raises:
+        OutrouteError: when the author of one is not the identity's key.
+    """
+    if (packets["author"] != np.frombuffer(identity.public_key, dtype=np.uint8)).any():
+        raise OutrouteError("only its author can sign or withdraw a packet", code="packet.author")
     raw = packets.tobytes()
     step = packets.dtype.itemsize
     signatures = [identity.sign(Purpose.PACKET, raw[at : at + SIGNED_BYTES]) for at in range(0, len(raw), step)]
@@ -133,5 +157,10 @@ def commit(secret: bytes, observations: bytes) -> bytes:
     Args:
         secret: drawn for this packet alone and kept by the author, to be shown to an auditor.
         observations: their canonical bytes (``docs/specification.md``, Commitment).
+
+    Raises:
+        OutrouteError: when the secret has not 32 bytes.
     """
+    if len(secret) != SECRET_BYTES:
+        raise OutrouteError("the secret of a commitment has 32 bytes", code="packet.secret")
     return hmac.new(secret, b"outroute commitment v1\0" + observations, hashlib.sha256).digest()

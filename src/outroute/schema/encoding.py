@@ -6,6 +6,7 @@ on, everything that nodes must agree on is integers.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -78,6 +79,10 @@ class Encoded:
         return np.unique(np.concatenate([p.rows for p in self.problems]))
 
 
+_NOTHING = ("NAType", "NaTType")
+"""Types of the values by which data frames say that nothing is there."""
+
+
 def _numbers(values: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Numbers (NaN where absent) and where something stood that is no number."""
     array = np.asarray(values)
@@ -96,7 +101,13 @@ def _numbers(values: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 def _absent(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and np.isnan(value))
+    if isinstance(value, str):
+        return not value
+    return (
+        value is None
+        or type(value).__name__ in _NOTHING
+        or (isinstance(value, (float, np.floating)) and value != value)
+    )
 
 
 def _encode_numeric(f: Field, values: Any, problems: list[Problem]) -> NDArray[np.uint16]:
@@ -121,17 +132,13 @@ def _encode_categorical(f: Field, values: Any, problems: list[Problem]) -> NDArr
     from outroute.schema.model import MISSING, SCALE
 
     array = np.asarray(values, dtype=object)
-    unique: dict[Any, int] = {}
     lookup = {c: i for i, c in enumerate(f.categories)}
     index = np.empty(len(array), dtype=np.int64)
     for i, value in enumerate(array):
         if _absent(value):
             index[i] = -1
-            continue
-        known = unique.get(value)
-        if known is None:
-            known = unique[value] = lookup.get(_category_text(value), -2)
-        index[i] = known
+        else:
+            index[i] = lookup.get(_category_text(value), -2)
     unknown = index == -2
     if unknown.any():
         rows = np.flatnonzero(unknown)
@@ -146,7 +153,9 @@ def _encode_categorical(f: Field, values: Any, problems: list[Problem]) -> NDArr
 
 
 def _category_text(value: Any) -> str:
-    """A category as text: 1, 1.0 and True read as people write them."""
+    """A category as text: 1, 1.0 and True read as people write them; texts in NFC, as schemas hold them."""
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -189,7 +198,9 @@ def encode_outcome(outcome: Outcome, values: Sequence[Any] | NDArray[Any]) -> ND
 
     Args:
         outcome: the schema's outcome.
-        values: class names, or class indexes (0, 1 and booleans for binary), or numbers. Absent is ``None``, NaN, "".
+        values: for classes their names, or numbers: indexes of classes (0 is the first), unless a class is itself
+            written as a number ("1", "2"), then numbers are names. Booleans are "no" and "yes" where there are such
+            classes, else 0 and 1. For a numeric outcome numbers. Absent is ``None``, NaN, "".
 
     Raises:
         DataError: on an unknown class, or a number outside the declared range (probably another unit).
@@ -207,37 +218,25 @@ def encode_outcome(outcome: Outcome, values: Sequence[Any] | NDArray[Any]) -> ND
                 code="data.outcome_range",
             )
         return number
-    lookup: dict[Any, int] = {name: i for i, name in enumerate(outcome.classes)}
-    array = np.asarray(values)
-    if array.dtype.kind in "fiub":
-        index = array.astype(np.float64)
-        known = ~np.isnan(index)
-        wrong = known & ((index != np.floor(index)) | (index < 0) | (index >= len(outcome.classes)))
-        texts = {_category_text(v) for v in np.unique(index[known])}
-        if texts and texts <= set(lookup):
-            out = index.copy()
-            out[known] = [lookup[_category_text(v)] for v in index[known]]
-            return out
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise DataError(
-                f"outcome '{outcome.name}': {array[row]} in row {row + 1} is not one of {', '.join(outcome.classes)}",
-                code="data.outcome_class",
-            )
-        return index
-    out = np.full(len(array), np.nan)
-    for i, value in enumerate(array):
+    lookup = {name: i for i, name in enumerate(outcome.classes)}
+    named = any(name.isdecimal() for name in outcome.classes)
+    known: dict[tuple[type, Any], float] = {}
+    out = np.full(len(values), np.nan)
+    for i, value in enumerate(values):
         if _absent(value):
             continue
-        found = lookup.get(_category_text(value))
-        if found is None and isinstance(value, (bool, np.bool_)):
-            found = int(value)
-        if found is None:
-            raise DataError(
-                f"outcome '{outcome.name}': '{value}' in row {i + 1} is not one of {', '.join(outcome.classes)}",
-                code="data.outcome_class",
-            )
-        out[i] = found
+        key = (type(value), value)
+        if key not in known:
+            found = lookup.get(_category_text(value))
+            if found is None and isinstance(value, (int, float, np.number, np.bool_)) and not named:
+                found = int(value) if value in range(len(outcome.classes)) else None
+            if found is None:
+                raise DataError(
+                    f"outcome '{outcome.name}': '{value}' in row {i + 1} is not one of {', '.join(outcome.classes)}",
+                    code="data.outcome_class",
+                )
+            known[key] = found
+        out[i] = known[key]
     return out
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from outroute.errors import SchemaError
 from outroute.schema.model import Schema
-from outroute.schema.toml import MAX_SCHEMA_BYTES, loads
+from outroute.schema.toml import MAX_SCHEMA_BYTES, loads, parse
 
 __all__ = ["load", "unreviewed"]
 
@@ -18,6 +18,8 @@ def _read(path: Path, most: int) -> bytes:
             data = file.read(most + 1)
     except OSError as error:
         raise SchemaError(f"cannot read {path}: {error.strerror}", code="schema.file") from None
+    except ValueError:  # a zero byte in the name
+        raise SchemaError(f"cannot read {str(path)!r}: that is no file name", code="schema.file") from None
     if len(data) > most:
         raise SchemaError(f"{path} is larger than {most} bytes: not a schema", code="schema.file")
     return data
@@ -50,11 +52,15 @@ def load(path: str | os.PathLike[str]) -> Schema:
 
 
 def unreviewed(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Fields (and the outcome) that still carry ``reviewed = false``."""
-    import tomllib
+    """Fields (and the outcome) that still carry ``reviewed = false``.
 
-    data = tomllib.loads(_text(Path(path)))
-    names = [name for name, table in data.get("fields", {}).items() if table.get("reviewed") is False]
-    if data.get("outcome", {}).get("reviewed") is False:
-        names.append(str(data["outcome"].get("name")))
-    return tuple(names)
+    Raises:
+        SchemaError: when the file cannot be read or is not TOML.
+    """
+    data = parse(_text(Path(path)))
+
+    fields, outcome = data.get("fields"), data.get("outcome")
+    tables = list(fields.items()) if isinstance(fields, dict) else []
+    if isinstance(outcome, dict):
+        tables.append((str(outcome.get("name")), outcome))
+    return tuple(name for name, table in tables if isinstance(table, dict) and table.get("reviewed") is False)

@@ -23,8 +23,9 @@ MAX_LANDMARKS = 16_384
 DEFAULT_LANDMARKS = 64
 """Drawn when nothing has been learnt: enough to route, few enough that small networks fill their cells."""
 
-_DRAWS_PER_LANDMARK = 8
-"""Draws before giving up on new ones: few fields with few categories have few different points."""
+_REPEATS_IN_A_ROW = 256
+"""Known points drawn in a row before giving up: few fields with few categories have few different points. It does not
+depend on the count, so that a smaller count gives the first of the same points."""
 
 _HEADER = struct.Struct("<4sHHI")
 _PREFIX = b"outroute landmarks v1\0"
@@ -41,7 +42,10 @@ class Landmarks:
     codes: NDArray[np.uint16]
 
     def __post_init__(self) -> None:
-        codes = np.ascontiguousarray(self.codes, dtype="<u2").copy()
+        given = np.asarray(self.codes)
+        if given.dtype.kind not in "ui" or (given.size and not 0 <= int(given.min()) <= int(given.max()) <= 65535):
+            raise SchemaError("landmarks are codes: whole numbers of 16 bits", code="schema.landmarks")
+        codes = given.astype("<u2", order="C")
         if codes.ndim != 2 or not 1 <= codes.shape[0] <= MAX_LANDMARKS or codes.shape[1] < 1:
             raise SchemaError(f"landmarks are a table of 1 to {MAX_LANDMARKS} rows of codes", code="schema.landmarks")
         if len(np.unique(codes, axis=0)) != len(codes):
@@ -96,13 +100,14 @@ def draw(widths: tuple[int, ...], *, count: int, scale: int, seed: bytes) -> Lan
         seed: what the draw depends on (the canonical fields, so that another schema draws others).
 
     Landmark i comes from SHAKE-256 over a prefix, i and the seed: 32 bits u a field, mapped by ``(u * m) >> 32``;
-    repeated points are left out, so fewer than ``count`` may come back.
+    repeated points are left out, and after 256 of them in a row the draw ends, so fewer than ``count`` may come back.
     """
     if not 1 <= count <= MAX_LANDMARKS:
         raise SchemaError(f"landmarks: count must lie between 1 and {MAX_LANDMARKS}", code="schema.landmarks")
     rows: list[NDArray[np.uint16]] = []
     seen: set[bytes] = set()
-    for attempt in range(_DRAWS_PER_LANDMARK * count):
+    attempt = repeats = 0
+    while len(rows) < count and repeats < _REPEATS_IN_A_ROW:
         stream = hashlib.shake_256(b"outroute draw v1\0" + struct.pack("<I", attempt) + seed)
         raw = np.frombuffer(stream.digest(4 * len(widths)), dtype="<u4").astype(np.uint64)
         row = np.zeros(sum(widths), dtype=np.uint16)
@@ -113,9 +118,9 @@ def draw(widths: tuple[int, ...], *, count: int, scale: int, seed: bytes) -> Lan
             else:
                 row[at + int((u * np.uint64(width)) >> np.uint64(32))] = scale
             at += width
+        attempt, repeats = attempt + 1, repeats + 1
         if row.tobytes() not in seen:
             seen.add(row.tobytes())
             rows.append(row)
-        if len(rows) == count:
-            break
+            repeats = 0
     return Landmarks(np.stack(rows))

@@ -5,6 +5,8 @@ Source: DESIGN section 4 (schemas are immutable; canonical form holds integers a
 
 from __future__ import annotations
 
+import math
+import operator
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -53,6 +55,14 @@ MAX_CLASSES = 10
 """Classes of an outcome: ten 32-bit counts fill the 40 bytes of outcome of a packet."""
 MAX_WEIGHT = Decimal(10)
 """Largest similarity weight; with it every squared integer distance stays far below 2^53."""
+MAX_BOUND = Decimal("1e15")
+"""Largest low or high in its unit; choose a larger unit beyond it."""
+MAX_DIGITS = 17
+"""Significant digits of a low or high: what a 64-bit float can tell apart."""
+MAX_DECIMALS = 30
+"""Decimals of a low or high: the canonical form writes them out."""
+MAX_FACET_COMBINATIONS = 2**53
+"""Combinations of facets: their number is exact in any language, JSON included."""
 MAX_NAME_BYTES = 120
 """UTF-8 bytes of any name, unit, class or category: short enough for a table on a screen."""
 MAX_LIFETIME_SECONDS = 100 * 365 * 86_400
@@ -86,11 +96,18 @@ class Distiller(IntEnum):
 def _text(value: str, what: str, *, empty: bool = False) -> str:
     if not isinstance(value, str) or (not value and not empty):
         raise SchemaError(f"{what} must be a text that is not empty", code="schema.text")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+        raise SchemaError(f"{what} holds a control character or half a character", code="schema.text")
+    value = unicodedata.normalize("NFC", value)
     if len(value.encode()) > MAX_NAME_BYTES:
         raise SchemaError(f"{what} '{value[:20]}...' is longer than {MAX_NAME_BYTES} bytes", code="schema.text")
-    if any(unicodedata.category(c) == "Cc" for c in value):
-        raise SchemaError(f"{what} holds a control character", code="schema.text")
-    return unicodedata.normalize("NFC", value)
+    return value
+
+
+def _whole(value: object, what: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise SchemaError(f"{what} must be a whole number", code="schema.number")
+    return operator.index(value)
 
 
 def _range(low: Decimal | None, high: Decimal | None, what: str) -> None:
@@ -100,8 +117,19 @@ def _range(low: Decimal | None, high: Decimal | None, what: str) -> None:
         raise SchemaError(f"{what}: low and high must be finite numbers", code="schema.range")
     if not low < high:
         raise SchemaError(f"{what}: low ({low}) must be below high ({high})", code="schema.range")
-    if max(abs(low), abs(high)) > Decimal("1e15"):
+    if max(abs(low), abs(high)) > MAX_BOUND:
         raise SchemaError(f"{what}: low and high must lie within +-1e15", code="schema.range")
+    for value in (low, high):
+        _, digits, exponent = value.as_tuple()
+        assert isinstance(exponent, int)
+        if len("".join(map(str, digits)).strip("0")) > MAX_DIGITS or (any(digits) and exponent < -MAX_DECIMALS):
+            raise SchemaError(
+                f"{what}: low and high take at most {MAX_DIGITS} digits and {MAX_DECIMALS} decimals; "
+                "round them outward, or choose another unit",
+                code="schema.range",
+            )
+    if not float(low) < float(high):
+        raise SchemaError(f"{what}: low and high are too close to tell apart", code="schema.range")
 
 
 def _names(values: tuple[str, ...], what: str, fewest: int, most: int) -> tuple[str, ...]:
@@ -229,6 +257,7 @@ class Privacy:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subject", _text(self.subject, "privacy: subject"))
+        object.__setattr__(self, "k", _whole(self.k, "privacy: k"))
         if self.distiller is Distiller.SINGLE and self.k != 1:
             raise SchemaError("privacy: distiller 'single' goes with k = 1", code="schema.privacy")
         if self.distiller is Distiller.COHORT and not 2 <= self.k <= 10_000:
@@ -248,6 +277,8 @@ class Time:
     lifetime_seconds: int = 5 * 365 * 86_400
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bucket_seconds", _whole(self.bucket_seconds, "time: bucket"))
+        object.__setattr__(self, "lifetime_seconds", _whole(self.lifetime_seconds, "time: lifetime"))
         if not 1 <= self.bucket_seconds <= 10 * 366 * 86_400:
             raise SchemaError("time: bucket must last between a second and ten years", code="schema.time")
         if not 1 <= self.lifetime_seconds <= MAX_LIFETIME_SECONDS:
@@ -299,6 +330,8 @@ class Schema:
             )
         if all(f.weight == 0 for f in self.fields if not f.facet):
             raise SchemaError("every field has weight 0: nothing would be similar to anything", code="schema.weight")
+        if math.prod(f.width + 1 for f in self.facets) > MAX_FACET_COMBINATIONS:
+            raise SchemaError("the facets have too many combinations: leave facets out", code="schema.facets")
         if len(self.parent) not in (0, 32):
             raise SchemaError("parent is a schema id of 32 bytes", code="schema.parent")
         from outroute.schema.encoding import codes_problem

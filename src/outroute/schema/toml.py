@@ -23,13 +23,13 @@ from outroute.schema.model import (
     Time,
 )
 
-__all__ = ["MAX_SCHEMA_BYTES", "drawn_landmarks", "dumps", "duration_text", "loads", "parse_duration"]
+__all__ = ["MAX_SCHEMA_BYTES", "drawn_landmarks", "dumps", "duration_text", "loads", "parse", "parse_duration"]
 
 MAX_SCHEMA_BYTES = 1_000_000
 """A schema file is at most 1 MB: it is read by people."""
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "year": 365 * 86_400}
-_DURATION = re.compile(r"(\d{1,9}) (second|minute|hour|day|week|year)s?")
+_DURATION = re.compile(r"(\d{1,10}) (second|minute|hour|day|week|year)s?")
 
 
 def parse_duration(text: str) -> int:
@@ -175,6 +175,22 @@ def _read_landmarks(table: Any, fields: tuple[Field, ...], read: Callable[[str],
     return made
 
 
+def parse(text: str) -> dict[str, Any]:
+    """TOML as nested tables, its floats as decimals.
+
+    Raises:
+        SchemaError: when it is too long or not TOML.
+    """
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise SchemaError("a schema file is at most 1 MB", code="schema.toml")
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
+    except (ValueError, ArithmeticError) as error:  # also numbers that are too long
+        raise SchemaError(f"the schema is not valid TOML: {error}", code="schema.toml") from None
+    except RecursionError:
+        raise SchemaError("the schema is not valid TOML: nested too deeply", code="schema.toml") from None
+
+
 def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
     """Read a schema.
 
@@ -185,12 +201,7 @@ def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
     Raises:
         SchemaError: with what is wrong and where.
     """
-    if len(text) > MAX_SCHEMA_BYTES:
-        raise SchemaError("a schema file is at most 1 MB", code="schema.toml")
-    try:
-        data = tomllib.loads(text, parse_float=Decimal)
-    except tomllib.TOMLDecodeError as error:
-        raise SchemaError(f"the schema is not valid TOML: {error}", code="schema.toml") from None
+    data = parse(text)
     r = _Reader(data, "schema")
     name, parent = r.need("name", str), r.get("parent", str, "")
     r.get("description", str, "")
@@ -264,7 +275,7 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
     if schema.outcome.description:
         o["description"] = schema.outcome.description
     if schema.outcome.name in unreviewed:
-        o["reviewed"] = False
+        o["reviewed"] = tomlkit.item(False).comment("look at it, then remove this line")
     doc["outcome"] = o
     p = tomlkit.table()
     p["distiller"], p["k"] = schema.privacy.distiller.name.lower(), schema.privacy.k
@@ -298,8 +309,7 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
         if f.description:
             row["description"] = f.description
         if f.name in unreviewed:
-            row["reviewed"] = False
-            row["reviewed"].comment("look at it, then remove this line")
+            row["reviewed"] = tomlkit.item(False).comment("look at it, then remove this line")
         fields[f.name] = row
     doc["fields"] = fields
     return tomlkit.dumps(doc)

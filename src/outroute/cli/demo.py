@@ -1,0 +1,250 @@
+"""``outroute demo``: sixteen airlines learn from each other, in this process, on real flights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from outroute.cli._common import emit_json, err, handled, out, print_table, say
+from outroute.cli._options import Json
+
+if TYPE_CHECKING:
+    from outroute.node import Insight, Node
+    from outroute.trial import Fold, Progress, Result
+
+__all__ = ["Steps", "demo", "steps"]
+
+AIRLINES = {
+    "9E": "Endeavor",
+    "AA": "American",
+    "AS": "Alaska",
+    "B6": "JetBlue",
+    "DL": "Delta",
+    "EV": "ExpressJet",
+    "F9": "Frontier",
+    "FL": "AirTran",
+    "HA": "Hawaiian",
+    "MQ": "Envoy",
+    "OO": "SkyWest",
+    "UA": "United",
+    "US": "US Airways",
+    "VX": "Virgin America",
+    "WN": "Southwest",
+    "YV": "Mesa",
+}
+ASKER = "AS"
+"""The airline whose question is shown in full: one of the small ones."""
+COHORT = 10
+"""Flights in a packet of the demo: half the packets of the schema's floor of 5, so that it takes half the time."""
+SMALL, LARGE = 1_000, 10_000
+
+
+class Steps(Protocol):
+    """Takes progress of a trial."""
+
+    def method(self, progress: Progress) -> None:
+        """A method starts."""
+
+    def inner(self, text: str, done: int, total: int) -> None:
+        """Our own method goes on."""
+
+
+@contextmanager
+def steps(title: str) -> Iterator[Steps]:
+    """A progress bar on standard error; one line a step where it is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True)
+
+    class _Steps:
+        task = bar.add_task(title, total=None)
+        said = ""
+
+        def method(self, progress: Any) -> None:
+            what = LABELS.get(progress.method, progress.method)
+            where = f" (repeat {progress.repeat + 1} of {progress.repeats})" if progress.repeats > 1 else ""
+            self.show(f"{what}{where}", progress.step, progress.steps)
+
+        def inner(self, text: str, done: int, total: int) -> None:
+            bar.update(self.task, description=text)
+
+        def show(self, text: str, done: int, total: int) -> None:
+            bar.update(self.task, description=text, completed=done, total=total)
+            if not err.is_terminal and text != self.said:
+                say(text)
+                self.said = text
+
+    with bar:
+        yield _Steps()
+
+
+LABELS = {
+    "outroute": "outcome routing",
+    "majority": "site majority",
+    "local": "each on its own",
+    "fedavg": "federated averaging",
+    "fedavg_recal": "federated averaging, recalibrated",
+    "pooled": "all records pooled",
+    "pooled_recal": "all records pooled, recalibrated",
+    "pooled_boosting": "all records pooled, boosting",
+    "pooled_boosting_recal": "all records pooled, boosting, recalibrated",
+    "pooled_same_estimator": "all records pooled, our estimator",
+}
+
+
+@handled
+def demo(
+    k: Annotated[int, typer.Option("--k", min=5, help="Flights in a packet, at least.")] = COHORT,
+    seed: Annotated[int, typer.Option(help="Which days are held out.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the table as a picture (PNG, SVG or PDF).", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sixteen airlines learn from each other, each keeping its own flights.
+
+    336,776 real flights out of New York in 2013. Each airline is a node
+    that holds only its own. It condenses them into signed packets of 512
+    bytes, hands these to the nodes that keep their cells, and asks: will
+    this flight be more than 15 minutes late? Three days in ten are held
+    out, the same at every airline. Everything runs in this process; no
+    server is started and nothing is fetched.
+
+    The small airlines (AS, F9, YV, HA, OO) are the point: they gain most.
+
+    Examples:
+
+    outroute demo
+
+    outroute demo --plot airlines.png
+    """
+    from outroute import datasets, trial
+    from outroute.trial.routing import OutcomeRouting
+
+    started = time.monotonic()
+    with steps("reading 336,776 flights") as shown:
+        flights = datasets.load("flights")
+        question = _Question()
+        ours = OutcomeRouting(k=k, progress=shown.inner, on_node=question)
+        result = trial.run(
+            flights,
+            [ours, *trial.demo_opponents()],
+            repeats=1,
+            seed=seed,
+            progress=shown.method,
+        )
+    seconds = time.monotonic() - started
+    if plot is not None:
+        from outroute.trial.plots import forest
+
+        forest(result, plot)
+    if as_json:
+        found = result.to_json()
+        asked = None if question.insight is None else question.insight.to_dict() | {"asker": ASKER}
+        emit_json(found | {"insight": asked, "seconds": seconds, "k": k})
+        return
+    _table(result)
+    _sentence(result)
+    if question.insight is not None:
+        _show(question)
+    say(f"\n{seconds:.0f} seconds. Next, on your own table: outroute evaluate TABLE --outcome COLUMN --site COLUMN")
+    if plot is not None:
+        say(f"Picture: {plot}")
+
+
+class _Question:
+    """Remembers one answer in full, and who is who."""
+
+    def __init__(self) -> None:
+        self.insight: Insight | None = None
+        self.case: dict[str, Any] = {}
+        self.names: dict[str, str] = {}
+
+    def __call__(self, fold: Fold, site: str, node: Node) -> None:
+        self.names[node.id.hex()] = site
+        if site != ASKER or not len(fold.test[site]):
+            return
+        columns = fold.test[site].columns
+        late = columns["departure"]
+        row = int(sorted(range(len(late)), key=lambda i: float(late[i]))[len(late) // 2])
+        self.case = {name: values[row] for name, values in columns.items()}
+        self.insight = node.ask(self.case)
+
+
+def _table(result: Result) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title="Log-loss of 'more than 15 minutes late' on days held out (smaller is better)",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("airline")
+    for name in ("flights", "on its own", "outcome routing", "gain", "all pooled*", "packets out", "bytes out"):
+        table.add_column(name, justify="right")
+    ordered = sorted(result.sites, key=lambda s: result.sizes[s].rows)
+    for site in ordered:
+        alone, ours, pooled = (result.site_score(m, "log_loss", site) for m in ("local", "outroute", "pooled_boosting"))
+        left = result.left("outroute", site)
+        style = "green" if ours < alone - 0.005 else "red" if ours > alone + 0.005 else None
+        table.add_row(
+            f"{site} {AIRLINES.get(site, '')}",
+            f"{result.sizes[site].rows:,}",
+            f"{alone:.3f}",
+            f"{ours:.3f}",
+            f"{alone - ours:+.3f}",
+            f"{pooled:.3f}",
+            f"{left.packets:,}",
+            f"{left.bytes_out:,}",
+            style=style,
+        )
+    table.add_section()
+    means = [result.score(m, "log_loss") for m in ("local", "outroute", "pooled_boosting")]
+    total = result.left("outroute")
+    table.add_row(
+        "mean of airlines",
+        f"{sum(result.sizes[s].rows for s in result.sites):,}",
+        f"{means[0]:.3f}",
+        f"{means[1]:.3f}",
+        f"{means[0] - means[1]:+.3f}",
+        f"{means[2]:.3f}",
+        f"{total.packets:,}",
+        f"{total.bytes_out:,}",
+        style="bold",
+    )
+    print_table(table)
+    say("* all records of all airlines in one place, boosting: what nobody is allowed to do")
+
+
+def _sentence(result: Result) -> None:
+    small = [s for s in result.sites if result.sizes[s].rows < SMALL]
+    large = [s for s in result.sites if result.sizes[s].rows >= LARGE]
+    parts = []
+    for what, sites in ((f"under {SMALL:,} flights", small), (f"over {LARGE:,}", large)):
+        alone, ours = (result.score(m, "log_loss", sites) for m in ("local", "outroute"))
+        word = "better" if ours < alone else "WORSE"
+        parts.append(f"airlines {what}: {abs(alone - ours):.3f} {word} than on their own")
+    sent = result.left("outroute")
+    out.print(
+        f"\n{'; '.join(parts)}. One split: outroute evaluate and the benchmarks give intervals.\n"
+        f"{sent.records_out:,} records left an airline, {sent.packets:,} packets did; bytes count every copy, "
+        "question, reply and repair.",
+        highlight=False,
+    )
+
+
+def _show(question: _Question) -> None:
+    from outroute.cli._views import show_insight
+
+    assert question.insight is not None
+    c = question.case
+    say(
+        f"\nOne question in full. {ASKER} {AIRLINES[ASKER]} asks about a flight from {c['origin']}, "
+        f"{float(c['distance']):,.0f} miles, {c['weekday']}, due out at {float(c['departure']):.1f} h:"
+    )
+    show_insight(question.insight, names=question.names, positive="yes")

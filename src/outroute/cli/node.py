@@ -1,0 +1,327 @@
+"""Commands of one node: observe, distil, receive, ask, confirm, status. Its state is a directory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, split_names, warn, working, write_files
+from outroute.cli._options import Case, Force, Json, MappingFile, Subject, Time
+from outroute.cli._views import show_insight
+from outroute.cli.packet import read_packets
+from outroute.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from outroute.node import Node
+    from outroute.schema import Schema
+
+__all__ = ["NodeDir", "ask", "confirm", "distil", "observe", "open_node", "receive", "status"]
+
+SCHEMA_FILE, MARKS_FILE = "schema.toml", "schema.landmarks"
+
+NodeDir = Annotated[Path, typer.Option("--node", help="The node's directory: its key, its observations, its packets.")]
+DEFAULT_DIR = Path("node")
+SchemaOption = Annotated[
+    Path | None,
+    typer.Option("--schema", help="What the network agrees on; needed once, the node keeps it.", show_default=False),
+]
+
+
+def open_node(directory: Path, schema: Path | None = None) -> Node:
+    """Open the node in a directory, or make it when a schema is given.
+
+    Raises:
+        StoreError: there is no node and no schema, or the directory belongs to another schema.
+    """
+    from outroute import schema as schemas
+    from outroute.node import Node
+
+    kept = directory / SCHEMA_FILE
+    if not kept.exists():
+        if schema is None:
+            raise StoreError(
+                f"There is no node in '{directory}': make one with outroute observe TABLE --schema SCHEMA --node "
+                f"{directory}",
+                code="node.missing",
+            )
+        _keep(directory, schemas.load(schema))
+    loaded = schemas.load(kept)
+    if schema is not None and schemas.load(schema).id != loaded.id:
+        raise StoreError(
+            f"'{directory}' belongs to another schema (id {loaded.id.hex()[:16]}): use one directory per schema",
+            code="node.schema",
+        )
+    return Node(loaded, data_dir=directory)
+
+
+def _keep(directory: Path, schema: Schema) -> None:
+    from outroute.schema import drawn_landmarks, dumps
+
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    drawn = drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
+    files: dict[Path, str | bytes] = {}
+    if not drawn:
+        files[directory / MARKS_FILE] = schema.landmarks.to_bytes()
+    files[directory / SCHEMA_FILE] = dumps(schema, landmarks_file=None if drawn else MARKS_FILE)
+    write_files(files, force=True)
+
+
+@handled
+def observe(
+    table: Annotated[
+        str, typer.Argument(help="CSV (also .gz), Parquet or NDJSON; '-' reads a pipe.", show_default=False)
+    ],
+    node: NodeDir = DEFAULT_DIR,
+    schema: SchemaOption = None,
+    mapping: MappingFile = None,
+    case: Case = None,
+    subject: Subject = None,
+    time: Time = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Column with the outcome, if not called as in the schema.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a table of observations in. They stay here; nothing leaves.
+
+    Running the same export again counts nothing twice: cases are known by
+    --case. Cases without an outcome wait until a later table, or outroute
+    confirm, brings it.
+
+    Examples:
+
+    outroute observe patients.csv --schema heart.toml --case id --node north
+
+    outroute observe visits.parquet --case visit --subject patient --time date --node north
+
+    Exit code 1: some rows were refused (they are named); the others are in.
+    """
+    from outroute import schema as schemas
+    from outroute.tables.mapping import default_mapping, load_mapping
+
+    if mapping is not None:
+        kept = node / SCHEMA_FILE if schema is None else schema
+        own = load_mapping(mapping, schemas.load(kept))
+    else:
+        if not case:
+            raise DataError(
+                "Name the column that names a case with --case: without it, the same row read twice would count twice",
+                code="data.case",
+            )
+        loaded = schemas.load(node / SCHEMA_FILE if schema is None and (node / SCHEMA_FILE).exists() else _need(schema))
+        own = default_mapping(
+            loaded, outcome=outcome, case=split_names(case), subject=split_names(subject), time=split_names(time)
+        )
+    if not own.case:
+        raise DataError('The mapping names no case column: add case = "..." to it', code="data.case")
+    with open_node(node, schema) as opened, working(f"Observing {table}"):
+        report = opened.observe(table, mapping=own)
+        counts = opened.counts()
+    if as_json:
+        emit_json(
+            {name: value for name, value in asdict(report).items() if name != "problems"}
+            | {"problems": [str(p) for p in report.problems], "node": counts}
+        )
+    else:
+        out.print(
+            f"{report.seen:,} rows: {report.added:,} new, {report.duplicate:,} known already, "
+            f"{report.confirmed:,} got their outcome, {report.updated:,} changed, {report.refused:,} refused",
+            highlight=False,
+        )
+        if counts["waiting"]:
+            out.print(f"{counts['waiting']:,} cases wait for their outcome", highlight=False)
+        if report.conflict:
+            warn(f"{report.conflict:,} cases have changed after they left in a packet; the old values stand there")
+        for problem in report.problems:
+            warn(str(problem))
+        say("Next: outroute distil, to see what could leave.")
+    if report.refused:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _need(schema: Path | None) -> Path:
+    if schema is None:
+        raise StoreError("There is no node there yet: say which schema it serves with --schema", code="node.missing")
+    return schema
+
+
+@handled
+def distil(
+    node: NodeDir = DEFAULT_DIR,
+    k: Annotated[
+        int | None, typer.Option("--k", min=1, help="Subjects in a packet; never below the schema's floor.")
+    ] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Leave observations waiting until similar ones have come together.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Write all packets of this node here, to hand them over.", show_default=False
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Condense observations into packets, and say what is withheld.
+
+    A packet condenses at least k subjects. What has left once is never
+    grouped again. Look at the file with outroute packet inspect before you
+    hand it to anybody: these are exactly the bytes that would leave.
+
+    Example:
+
+    outroute distil --node north -o north.orp
+    """
+    with open_node(node) as opened:
+        with working("Distilling"):
+            made = opened.distil(k=k, streaming=streaming)
+            packets = opened.outbox()
+        if output is not None:
+            write_files({output: packets.tobytes()}, force=force)
+    withheld = {reason.name.lower(): count for reason, count in made.withheld.items()}
+    if as_json:
+        emit_json(
+            {
+                "packets": made.packets,
+                "observations": made.observations,
+                "withheld": withheld,
+                "agreeing": made.agreeing,
+                "k": made.k,
+                "outbox": {"packets": len(packets), "bytes": packets.nbytes},
+                "file": None if output is None else str(output),
+            }
+        )
+        return
+    out.print(
+        f"{made.packets:,} new packets from {made.observations:,} observations, at least {made.k} subjects each; "
+        f"{len(packets):,} packets in all, {packets.nbytes:,} bytes",
+        highlight=False,
+    )
+    for reason, count in withheld.items():
+        out.print(f"{count:,} observations stay: {reason.replace('_', ' ')}", highlight=False)
+    if made.agreeing:
+        warn(f"in {made.agreeing:,} packets all outcomes agree: who knows a member of such a cohort knows its outcome")
+    if output is not None:
+        say(f"Written to {output}. Look inside: outroute packet inspect {output} --schema {node / SCHEMA_FILE}")
+
+
+@handled
+def receive(
+    file: Annotated[Path, typer.Argument(help="Packets of other nodes.", show_default=False)],
+    node: NodeDir = DEFAULT_DIR,
+    schema: SchemaOption = None,
+    as_json: Json = False,
+) -> None:
+    """Take packets of other nodes in; each is checked by every rule first.
+
+    Example:
+
+    outroute receive south.orp --node north
+
+    Exit code 1: some packets were refused; the others are in.
+    """
+    data = read_packets(file)
+    with open_node(node, schema) as opened, working(f"Checking {len(data) // 512:,} packets"):
+        refused = opened.receive(data)
+    count = -(-len(data) // 512) - sum(refused.values())
+    if as_json:
+        emit_json({"accepted": count, "refused": {reason.name.lower(): n for reason, n in refused.items()}})
+    else:
+        out.print(f"{count:,} packets accepted", highlight=False)
+        for reason, number in refused.items():
+            warn(f"{number:,} refused: {reason.text}")
+    if refused:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+@handled
+def ask(
+    values: Annotated[
+        list[str], typer.Argument(help="Conditions as field=value; what is left out is missing.", show_default=False)
+    ],
+    node: NodeDir = DEFAULT_DIR,
+    case: Annotated[
+        str | None, typer.Option("--case", help="Remember the question, to confirm its outcome later.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask what happened to cases like this one, here and elsewhere.
+
+    A question never leaves this node: packets near the case are ranked here.
+
+    Example:
+
+    outroute ask age=54 sex=male chol=239 --node north --case visit-17
+    """
+    question = _question(values)
+    with open_node(node) as opened:
+        with working("Asking"):
+            insight = opened.ask(question, case_id=case)
+        own = opened.id.hex()
+    if as_json:
+        emit_json(insight.to_dict() | {"node": own})
+    else:
+        show_insight(insight)
+
+
+def _question(values: list[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for text in values:
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise DataError(f"'{text}' is not a condition: write field=value", code="data.question")
+        if name in out:
+            raise DataError(f"'{name}' is given twice", code="data.question")
+        out[name] = value
+    return out
+
+
+@handled
+def confirm(
+    case: Annotated[str, typer.Argument(help="The case.", show_default=False)],
+    outcome: Annotated[str, typer.Argument(help="Its outcome, as the schema calls it.", show_default=False)],
+    node: NodeDir = DEFAULT_DIR,
+    as_json: Json = False,
+) -> None:
+    """Bring the outcome of a case that was observed, or asked about, before.
+
+    Example:
+
+    outroute confirm visit-17 yes --node north
+
+    Exit code 1: this node knows no such case.
+    """
+    from outroute.store import Noted
+
+    with open_node(node) as opened:
+        noted = opened.confirm(case, outcome)
+    texts = {
+        Noted.CONFIRMED: "noted",
+        Noted.UPDATED: "noted; it replaces the outcome known before",
+        Noted.DUPLICATE: "known already",
+        Noted.CONFLICT: "this case has left in a packet with another outcome; kept aside for a correction",
+        Noted.UNKNOWN: "this node knows no such case: observe it, or ask with --case first",
+    }
+    if as_json:
+        emit_json({"case": case, "result": noted.name.lower()})
+    else:
+        out.print(texts[noted], highlight=False)
+    if noted in (Noted.UNKNOWN, Noted.CONFLICT):
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+@handled
+def status(node: NodeDir = DEFAULT_DIR, as_json: Json = False) -> None:
+    """Show what this node knows, and what has left it."""
+    with open_node(node) as opened:
+        counts = opened.counts()
+        view = {"node": opened.id.hex(), "schema": opened.schema.name, "schema_id": opened.schema.id.hex()} | counts
+    if as_json:
+        emit_json(view)
+        return
+    for name, value in view.items():
+        out.print(f"{name.replace('_', ' '):>20}  {value}", highlight=False)
