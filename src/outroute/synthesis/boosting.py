@@ -98,6 +98,24 @@ class Boosted:
         return out
 
 
+def _snapped(x: Floats, bins: int) -> Floats:
+    """Conditions with at most `bins` different values a slot: the mean of each quantile bin.
+
+    Trees look at that many bins anyway, and scikit-learn's own weighted quantiles take longer than its trees.
+    """
+    out = x.copy()
+    for column in out.T:
+        known = ~np.isnan(column)
+        values = column[known]
+        if len(np.unique(values)) <= bins:
+            continue
+        edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
+        place = np.searchsorted(edges, values, side="right")
+        count = np.bincount(place, minlength=len(edges) + 1)
+        column[known] = (np.bincount(place, values, minlength=len(edges) + 1) / np.maximum(count, 1))[place]
+    return out
+
+
 def fit_boosted(
     x: Floats, target: Floats, amount: Floats, offset: Floats, *, link: Link, settings: Settings
 ) -> Boosted:
@@ -106,6 +124,7 @@ def fit_boosted(
 
     rounds: list[Any] = []
     score = offset.astype(np.float64)
+    snapped = _snapped(x, settings.boost_bins)
     least = int(np.clip(len(x) // 40, 5, settings.boost_leaf_rows))
     for _ in range(settings.boost_rounds):
         if link is Link.NUMERIC:
@@ -124,7 +143,7 @@ def fit_boosted(
             early_stopping=False,
             random_state=0,
         )
-        model.fit(x, work, sample_weight=curve / curve.mean())
+        model.fit(snapped, work, sample_weight=curve / curve.mean())
         score = score + model.predict(x)
         rounds.append(model)
     start = float(sum(float(model._baseline_prediction.item()) for model in rounds))

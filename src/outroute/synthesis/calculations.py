@@ -21,6 +21,7 @@ import numpy as np
 
 from outroute.synthesis.boosting import Boosted, fit_boosted
 from outroute.synthesis.evidence import Floats, Ints
+from outroute.synthesis.recalibration import Recalibration, recalibrate
 from outroute.synthesis.regression import Design, Linear, design, fit_linear
 from outroute.synthesis.scores import Link, Sample, logit, normalise, sigmoid
 from outroute.synthesis.settings import Settings
@@ -141,6 +142,8 @@ class Own:
     local_boosted: tuple[Boosted, ...]
     adjusted_boosted: tuple[Boosted, ...]
     start: Floats
+    tilt: tuple[Recalibration, ...]
+    link: Link
 
     def raw(self, x: Floats, offset: Floats | None) -> dict[str, Floats]:
         """Unfinished columns float64[m, K] by calculation name."""
@@ -150,6 +153,7 @@ class Own:
         if self.local_boosted:
             out["local-boosting"] = self.start + np.stack([model.score(x) for model in self.local_boosted], axis=1)
         if offset is not None and self.adjusted:
+            offset = _tilted(self.tilt, offset, self.link)
             out["adjusted"] = offset + np.stack([model.score(z) for model in self.adjusted], axis=1)
             if self.adjusted_boosted:
                 out["adjusted-boosting"] = out["adjusted"] + np.stack(
@@ -185,6 +189,7 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
     local_boosted: tuple[Boosted, ...] = ()
     adjusted: tuple[Linear, ...] = ()
     adjusted_boosted: tuple[Boosted, ...] = ()
+    tilt: tuple[Recalibration, ...] = ()
     if boosting and "local-boosting" in settings.calculations:
         local_boosted = tuple(
             fit_boosted(
@@ -194,6 +199,19 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
         )
     if offset is not None:
         said = offset[rows]
+        single = Link.NUMERIC if link is Link.NUMERIC else Link.BINARY
+        tilt = tuple(
+            recalibrate(
+                said[:, c : c + 1],
+                part.target[:, c : c + 1],
+                link=single,
+                intercept_variance=spread,
+                slope_sd=settings.tilt_sd,
+                noise=max(local[c].noise, 1e-9),
+            )
+            for c in columns
+        )
+        said = _tilted(tilt, said, single)
         adjusted = tuple(
             fit_linear(
                 z,
@@ -222,4 +240,11 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
         local_boosted=local_boosted,
         adjusted_boosted=adjusted_boosted,
         start=start,
+        tilt=tilt,
+        link=Link.NUMERIC if link is Link.NUMERIC else Link.BINARY,
     )
+
+
+def _tilted(tilt: tuple[Recalibration, ...], offset: Floats, link: Link) -> Floats:
+    """Peers' columns, recalibrated on the records that are about to correct them."""
+    return np.concatenate([r(offset[:, c : c + 1], link) for c, r in enumerate(tilt)], axis=1)

@@ -46,7 +46,8 @@ class Settings:
         kernel_tuning_rows: packets used to choose among `neighbours`.
         kernel_prior: pseudo-observations of the overall rate that the kernel starts from.
         slope_sd: prior standard deviation of a recalibration slope around 1.
-        trust_pull: strength of the pull to the prior weights of calculations, in log-loss units per nat.
+        tilt_sd: the same for the slope of what peers say before own records correct it; wider, since a wrong
+            slope here costs only one calculation.
         contributors: nodes listed per answer.
         disagree_z: standardised distance beyond which a node's own outcomes near the question are
             said to disagree (1.96: one honest node in twenty by chance).
@@ -81,7 +82,7 @@ class Settings:
     kernel_tuning_rows: int = 400
     kernel_prior: float = 2.0
     slope_sd: float = 0.3
-    trust_pull: float = 2.0
+    tilt_sd: float = 0.6
     contributors: int = 5
     disagree_z: float = 1.96
     disagree_least: float = 10.0

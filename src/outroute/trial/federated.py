@@ -24,8 +24,8 @@ from outroute.trial.parallel import single_threaded
 __all__ = ["LOCAL_STEPS", "ROUNDS", "Federated", "federated"]
 
 ROUNDS = 60
-"""Rounds of averaging. With ten local steps the loss moves by less than 0.002 after that on all data sets here; with two
-it may still fall (beijing), and the tuning decides whether stopping there is better."""
+"""Rounds of averaging. With ten local steps the loss moves by less than 0.002 after that on all data sets here; with
+two it may still fall (beijing), and the tuning decides whether stopping there is better."""
 
 LOCAL_STEPS = (2, 5, 10)
 """Gradient steps per round and site that the tuning may choose from."""

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from outroute.distill import Grouping
 from outroute.elections import elect
 from outroute.identity import Identity
-from outroute.node import Node
+from outroute.node import Insights, Node
 from outroute.node.local import guard_for, join_local
 from outroute.packet import PACKET_BYTES
 from outroute.schema import Schema, drawn_landmarks, encode
 from outroute.synthesis import Evidence, Records, Settings, fit
 from outroute.transports import LocalNetwork
 from outroute.trial.fold import Answer, Fold, Rows, SiteOut
+from outroute.trial.parallel import side_by_side
 
 __all__ = ["FOUNDERS_PACKETS", "OutcomeRouting", "founders_landmarks", "pooled_same"]
 
@@ -85,19 +86,20 @@ class OutcomeRouting:
             packets = self._publish(fold, schema, nodes)
             predictions: dict[str, NDArray[np.float64]] = {}
             details: dict[str, Any] = {}
-            for at, (site, cases) in enumerate(fold.test.items()):
-                if self.progress is not None:
-                    self.progress(f"{site} asks", at, len(fold.test))
+            asked: list[str] = []
+
+            def ask(site: str) -> None:
+                cases = fold.test[site]
                 insights = nodes[site].ask_many(_codes(schema, cases.columns))
                 predictions[site] = insights.probabilities if fold.classes else insights.estimate
-                details[site] = {
-                    "abstained": int((insights.answers.abstained > 0).sum()),
-                    "support": float(np.median(insights.answers.support)) if len(cases) else None,
-                    "weights": dict(zip(insights.answers.calculations, insights.answers.weights.tolist(), strict=True)),
-                    "left_out": insights.reach.left_out,
-                }
+                details[site] = _detail(insights, len(cases))
                 if self.on_node is not None:
                     self.on_node(fold, site, nodes[site])
+                asked.append(site)
+                if self.progress is not None:
+                    self.progress(f"{len(asked)} of {len(nodes)} sites have asked", len(asked), len(nodes))
+
+            side_by_side(ask, sorted(nodes, key=lambda site: -len(fold.train[site])))
             out = {
                 site: SiteOut(
                     packets=packets[site],
@@ -116,17 +118,21 @@ class OutcomeRouting:
         """The schema with landmarks learnt from founders' packets, and how many packets each site showed for it."""
         if not self.learn:
             return fold.schema, {}
-        shown: list[NDArray[np.uint16]] = []
-        sent: dict[str, int] = {}
-        total = 0
-        for site, rows in fold.train.items():
+        if self.progress is not None:
+            self.progress("landmarks from founders' packets", 0, 1)
+
+        def show(site: str) -> tuple[int, NDArray[np.uint16]]:
             with Node(fold.schema, clock=lambda: _now(fold), seed=fold.seed) as node:
-                _observe(node, fold.schema, rows, slice(None))
-                total += node.distil(k=self.k, grouping=self.grouping).packets
+                _observe(node, fold.schema, fold.train[site], slice(None))
+                node.distil(k=self.k, grouping=self.grouping)
                 packets = node.outbox()
             pick = fold.rng(f"founders of {site}").permutation(len(packets))[:FOUNDERS_PACKETS]
-            sent[site] = len(pick)
-            shown.append(packets["conditions"][np.sort(pick)][:, : fold.schema.width])
+            return len(packets), packets["conditions"][np.sort(pick)][:, : fold.schema.width]
+
+        founders = side_by_side(show, list(fold.train))
+        shown = [codes for _, codes in founders]
+        sent = {site: len(codes) for site, codes in zip(fold.train, shown, strict=True)}
+        total = sum(count for count, _ in founders)
         codes = np.concatenate(shown)
         return founders_landmarks(fold.schema, codes, total, fold.rng("landmarks")), sent
 
@@ -134,10 +140,9 @@ class OutcomeRouting:
         parts = 20 if self.streaming else 1
         packets = dict.fromkeys(nodes, 0)
         for part in range(parts):
-            for at, (site, node) in enumerate(nodes.items()):
-                if self.progress is not None:
-                    self.progress(f"{site} distils", at, len(nodes))
-                rows = fold.train[site]
+
+            def publish(site: str, part: int = part) -> None:
+                rows, node = fold.train[site], nodes[site]
                 # Streaming takes rows in order of time where there is one, else in the order of the table.
                 order = np.arange(len(rows)) if rows.time is None else np.argsort(rows.time, kind="stable")
                 _observe(node, schema, rows, order[part * len(rows) // parts : (part + 1) * len(rows) // parts])
@@ -145,6 +150,10 @@ class OutcomeRouting:
                 packets[site] += made.packets
                 if made.packets:
                     node.publish()
+
+            if self.progress is not None:
+                self.progress("sites distil and hand over packets", part, parts)
+            side_by_side(publish, list(nodes))
         return packets
 
 
@@ -152,6 +161,17 @@ def _now(fold: Fold) -> int:
     """A clock a day after the newest row: the trial depends on no real clock."""
     times = [int(r.time.max()) for r in fold.train.values() if r.time is not None and len(r)]
     return (max(times) if times else 1_700_000_000) + 86_400
+
+
+def _detail(insights: Insights, cases: int) -> dict[str, Any]:
+    """What is worth keeping of one site's answers."""
+    answers = insights.answers
+    return {
+        "abstained": int((answers.abstained > 0).sum()),
+        "support": float(np.median(answers.support)) if cases else None,
+        "weights": dict(zip(answers.calculations, answers.weights.tolist(), strict=True)),
+        "left_out": insights.reach.left_out,
+    }
 
 
 def _codes(schema: Schema, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint16]:
