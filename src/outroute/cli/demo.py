@@ -40,7 +40,7 @@ AIRLINES = {
 ASKER = "AS"
 """The airline whose question is shown in full: one of the small ones."""
 COHORT = 5
-"""Flights in a packet. Flights are no persons, so the schema would allow single ones; five cost a fifth of the bytes."""
+"""Flights in a packet. Flights are no persons, so single ones would be allowed; five cost a fifth of the bytes."""
 SMALL, LARGE = 1_000, 10_000
 
 
@@ -56,36 +56,41 @@ class Steps(Protocol):
 
 @contextmanager
 def steps(title: str) -> Iterator[Steps]:
-    """A progress bar on standard error; one line a step where it is no terminal."""
+    """A progress bar on standard error; where it is no terminal, a line for each step (or repeat, if several)."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    task = bar.add_task(title, total=None)
 
     class _Steps:
-        task = bar.add_task(title, total=None)
         said = ""
 
         def method(self, progress: Any) -> None:
-            what = LABELS.get(progress.method, progress.method)
-            where = f" (repeat {progress.repeat + 1} of {progress.repeats})" if progress.repeats > 1 else ""
-            self.show(f"{what}{where}", progress.step, progress.steps)
+            what = _METHODS.get(progress.method, progress.method)
+            where = f"repeat {progress.repeat + 1} of {progress.repeats}" if progress.repeats > 1 else ""
+            text = f"{what} ({where})" if where else what
+            bar.update(task, description=text, completed=progress.step, total=progress.steps)
+            if not err.is_terminal and (where or text) != self.said:
+                self.said = where or text
+                say(self.said)
 
         def inner(self, text: str, done: int, total: int) -> None:
-            bar.update(self.task, description=text)
-
-        def show(self, text: str, done: int, total: int) -> None:
-            bar.update(self.task, description=text, completed=done, total=total)
-            if not err.is_terminal and text != self.said:
-                say(text)
-                self.said = text
+            bar.update(task, description=text)
 
     with bar:
         yield _Steps()
 
 
-LABELS = {
+_METHODS = {
     "outroute": "outcome routing",
-    "majority": "site majority",
+    "majority": "base rate of each site",
     "local": "each on its own",
     "fedavg": "federated averaging",
     "fedavg_recal": "federated averaging, recalibrated",
@@ -146,7 +151,7 @@ def demo(
     if as_json:
         found = result.to_json()
         asked = None if question.insight is None else question.insight.to_dict() | {"asker": ASKER}
-        emit_json(found | {"insight": asked, "seconds": seconds, "k": k})
+        emit_json(found | {"insight": asked, "seconds_in_all": seconds, "k": k})
         return
     _table(result)
     _sentence(result)

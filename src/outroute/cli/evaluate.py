@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time as clock
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outroute.cli._common import emit_json, handled, out, say, split_names, warn, working
+from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, split_names, warn, working
 from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
+from outroute.cli._views import show_trial
 from outroute.cli.demo import steps
-from outroute.errors import DataError
+from outroute.cli.node import SCHEMA_FILE, open_node, others
+from outroute.errors import DataError, PrivacyError
 
 if TYPE_CHECKING:
     from outroute.datasets import Dataset
     from outroute.packet import PacketArray
     from outroute.schema import Schema
+    from outroute.tables.mapping import TableMapping
 
 __all__ = ["evaluate"]
+
+DEFAULT_K, LEAST_K = 5, 2
+"""Subjects in a packet where no schema says it, and the least that a drafted schema may say."""
 
 
 @handled
@@ -57,8 +64,13 @@ def evaluate(
         Path | None,
         typer.Option("--node", help="Take peers' packets and the schema from this node.", show_default=False),
     ] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="Subjects in a packet, at least.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Splits; intervals need 20.")] = 20,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k", min=1, help="Subjects in a packet, at least; default the schema's floor, or 5.", show_default=False
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Splits; intervals need 20.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the gain of every site (PNG, SVG or PDF).", show_default=False)
@@ -90,15 +102,21 @@ def evaluate(
 
     names = {"time": split_names(time), "subject": split_names(subject), "case": split_names(case)}
     alone = site is None and len(table) == 1
-    peers = _peers(packets, node) if alone else None
+    if not alone and (packets or node is not None):
+        raise DataError(
+            "Peers' packets (--packets, --node) are for a table that is yours alone: leave them out to run the trial "
+            "between the sites of this table, or give one table without --site",
+            code="data.sites",
+        )
     if alone and schema is None and node is None:
         raise DataError(
             "Without --site this table is one site. Name the site column with --site or give one file per site; or "
             "give your network's schema with --schema and peers' packets with --packets (or --node)",
             code="data.sites",
         )
+    peers = _peers(packets, node) if alone else None
     if schema is None and node is not None:
-        schema = node / "schema.toml"
+        schema = node / SCHEMA_FILE
     with working("Reading the table"):
         data = _dataset(
             table,
@@ -113,6 +131,15 @@ def evaluate(
             split_names(columns),
             delimiter,
         )
+    k = _floor(k, data.schema)
+    if peers is not None:
+        peers = _accepted(peers, data.schema)
+    elif len(data.sites) < 2:
+        raise DataError(
+            f"The column '{site}' names one site only, '{data.sites[0]}': nothing can be learnt from others. Without "
+            "--site you can compare your own cases alone and with peers' packets",
+            code="data.sites",
+        )
     if data.group is None:
         warn(NO_GROUP)
     from outroute import trial
@@ -121,19 +148,12 @@ def evaluate(
 
     started = clock.monotonic()
     with steps("splitting") as shown:
+        methods: list[trial.Method]
         if peers is not None:
-            _accepted(peers, data.schema)
-            methods = [PeerPackets(packets=peers), trial.majority(), trial.local()]
+            methods = [PeerPackets(packets=peers, now=int(clock.time())), trial.majority(), trial.local()]
         else:
-            if len(data.sites) < 2:
-                raise DataError(
-                    f"The column '{site}' names one site only: nothing can be learnt from others. Without --site you "
-                    "can compare your own cases alone and with peers' packets",
-                    code="data.sites",
-                )
-            ours = OutcomeRouting(k=k if k > 1 or data.schema.privacy.k == 1 else None, progress=shown.inner)
-            same = trial.pooled_same_estimator(pooled_same)
-            methods = [ours, *trial.standard_opponents(), same]
+            ours = OutcomeRouting(k=k, progress=shown.inner)
+            methods = [ours, *trial.standard_opponents(), trial.pooled_same_estimator(pooled_same)]
         result = trial.run(data, methods, repeats=repeats, seed=seed, progress=shown.method)
     if plot is not None:
         from outroute.trial.plots import forest
@@ -142,30 +162,56 @@ def evaluate(
     if as_json:
         extra = [] if data.group is not None else [NO_GROUP]
         found = result.to_json()
-        emit_json(
-            found | {"warnings": [*found.get("warnings", []), *extra], "k": k, "seconds": clock.monotonic() - started}
-        )
-        return
-    from outroute.trial import report
-
-    report.show(result, out)
+        found["warnings"] = [*extra, *found["warnings"]]
+        found["peers"] = None if peers is None else {"packets": len(peers), "nodes": len(_authors(peers))}
+        emit_json(found | {"k": k, "seconds_in_all": round(clock.monotonic() - started, 3)})
+    else:
+        show_trial(result)
+        if peers is not None:
+            out.print(f"with {len(peers):,} packets of {len(_authors(peers)):,} other nodes", highlight=False)
     if plot is not None:
         say(f"Picture: {plot}")
+    if result.repeats < repeats:
+        say(f"Stopped after {result.repeats} of {repeats} repeats; those are reported.")
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _peers(packets: list[Path] | None, node: Path | None) -> PacketArray | None:
+def _floor(k: int | None, schema: Schema) -> int:
+    """Subjects in a packet: what was asked for, if the schema allows it."""
+    least = schema.privacy.k
+    if k is not None and k < least:
+        raise PrivacyError(
+            f"--k {k} lies below the floor of schema '{schema.name}': at least {least} subjects must share a packet. "
+            'Single records may leave only where they concern no person: give a schema with distiller = "single" '
+            "and k = 1 in its [privacy] section",
+            code="privacy.floor",
+        )
+    return least if k is None else k
+
+
+def _peers(packets: list[Path] | None, node: Path | None) -> PacketArray:
+    """Packets of others, unchecked."""
     import numpy as np
 
     from outroute.cli.packet import read_packets
-    from outroute.packet import PACKET_DTYPE, as_packets
+    from outroute.packet import PACKET_BYTES, PACKET_DTYPE, as_packets
 
-    parts = [as_packets(read_packets(path)) for path in packets or []]
+    parts = []
+    for path in packets or []:
+        data = read_packets(path)
+        rest = len(data) % PACKET_BYTES
+        if rest:
+            warn(f"'{path}' does not end with a whole packet: it was cut off, {rest} bytes are left out")
+        parts.append(as_packets(data[: len(data) - rest]))
+    own = b""
     if node is not None:
-        from outroute.cli.node import open_node
-
         with open_node(node) as opened:
-            parts.append(opened.received())
+            parts.append(others(opened))
+            assert opened.identity is not None
+            own = opened.identity.public_key
     found = np.concatenate([np.empty(0, dtype=PACKET_DTYPE), *parts])
+    if own:
+        found = found[(found["author"] != np.frombuffer(own, dtype=np.uint8)).any(axis=1)]
     if not len(found):
         raise DataError(
             "There are no peers' packets: give --packets FILE, or --node DIR of a node that has received some "
@@ -175,15 +221,27 @@ def _peers(packets: list[Path] | None, node: Path | None) -> PacketArray | None:
     return found
 
 
-def _accepted(packets: PacketArray, schema: Schema) -> None:
+def _accepted(packets: PacketArray, schema: Schema) -> PacketArray:
+    """Those that a receiver accepts, each once, without what was withdrawn."""
     from outroute.node.evidence import verify_in_threads
     from outroute.packet import accept
+    from outroute.transports.replicas import in_force
 
     verdicts = accept(packets, schema, int(clock.time()), verify=verify_in_threads)
     for reason, count in verdicts.counted().items():
         warn(f"{count:,} of {len(packets):,} packets refused: {reason.text}")
-    if not verdicts.ok.any():
-        raise DataError("No packet belongs to this schema and is in force: nothing to compare with", code="packet.none")
+    kept = in_force(packets[verdicts.ok])
+    if not len(kept):
+        raise DataError(
+            f"No packet belongs to schema '{schema.name}' ({schema.id.hex()[:16]}) and is in force: ask your peers for "
+            "packets of this schema, or give theirs with --schema",
+            code="packet.none",
+        )
+    return kept
+
+
+def _authors(packets: PacketArray) -> set[bytes]:
+    return {author.tobytes() for author in packets["author"]}
 
 
 def _dataset(
@@ -195,7 +253,7 @@ def _dataset(
     drop: tuple[str, ...],
     schema: Path | None,
     mapping: Path | None,
-    k: int,
+    k: int | None,
     columns: tuple[str, ...],
     delimiter: str | None,
 ) -> Dataset:
@@ -213,7 +271,8 @@ def _dataset(
     notes: list[str] = []
     if schema is not None:
         agreed = schemas.load(schema)
-        own = load_mapping(mapping, agreed) if mapping else default_mapping(agreed, outcome=outcome, **names)
+        own = load_mapping(mapping, agreed) if mapping else default_mapping(agreed, outcome=outcome, case=names["case"])
+        own = _completed(own, names, positive if mapping is None else None)
     else:
         draft = infer(
             read,
@@ -221,9 +280,11 @@ def _dataset(
             site=site,
             drop=drop,
             positive=positive,
-            k=max(k, 2),
+            k=max(k or DEFAULT_K, LEAST_K),
             now=int(clock.time()),
-            **names,
+            time=names["time"],
+            subject=names["subject"],
+            case=names["case"],
         )
         agreed, own = draft.schema, draft.mapping
         notes.append(
@@ -233,3 +294,17 @@ def _dataset(
         notes += [str(note) for note in draft.notes if note.kind == "look"]
     name = Path(paths[0]).name if len(paths) == 1 else f"{len(paths)} files"
     return dataset_of(name, read, agreed, own, site=site, notes=notes)
+
+
+def _completed(own: TableMapping, names: dict[str, tuple[str, ...]], positive: str | None) -> TableMapping:
+    """A mapping with what the options say besides."""
+    from outroute.tables.mapping import Rule, TimeMapping
+
+    if names["subject"]:
+        own = dataclasses.replace(own, subject=names["subject"])
+    if names["time"] and own.time is None:
+        own = dataclasses.replace(own, time=TimeMapping(columns=names["time"]))
+    if positive is not None:
+        rule = Rule.parse(positive)
+        own = dataclasses.replace(own, outcome=dataclasses.replace(own.outcome, positive_when=rule))
+    return own

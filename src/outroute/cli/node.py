@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, split_names, warn, working, write_files
+from outroute.cli._common import (
+    EXIT_INTERRUPTED,
+    EXIT_PROBLEMS,
+    emit_json,
+    handled,
+    out,
+    say,
+    split_names,
+    warn,
+    working,
+    write_files,
+)
 from outroute.cli._options import Case, Force, Json, MappingFile, Subject, Time
-from outroute.cli._views import show_insight
+from outroute.cli._views import positive_class, show_insight
 from outroute.cli.packet import read_packets
 from outroute.errors import DataError, StoreError
 
 if TYPE_CHECKING:
-    from outroute.node import Node
-    from outroute.schema import Schema
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["NodeDir", "ask", "confirm", "distil", "observe", "open_node", "receive", "status"]
+    from outroute.node import Node
+    from outroute.packet import PacketArray
+    from outroute.schema import Schema
+    from outroute.tables.mapping import TableMapping
+
+__all__ = ["NodeDir", "ask", "confirm", "distil", "observe", "open_node", "others", "receive", "status"]
 
 SCHEMA_FILE, MARKS_FILE = "schema.toml", "schema.landmarks"
 
@@ -39,6 +56,8 @@ def open_node(directory: Path, schema: Path | None = None) -> Node:
     from outroute import schema as schemas
     from outroute.node import Node
 
+    if directory.exists() and not directory.is_dir():
+        raise StoreError(f"'{directory}' is a file: give the node's directory with --node", code="node.missing")
     kept = directory / SCHEMA_FILE
     if not kept.exists():
         if schema is None:
@@ -48,12 +67,21 @@ def open_node(directory: Path, schema: Path | None = None) -> Node:
                 code="node.missing",
             )
         _keep(directory, schemas.load(schema))
+        waiting = schemas.unreviewed(schema)
+        if waiting:
+            warn(
+                f"nobody has reviewed {', '.join(waiting[:5])}{', ...' if len(waiting) > 5 else ''} of the new node's "
+                "schema, and it cannot change any more once packets have left: see outroute schema check"
+            )
     loaded = schemas.load(kept)
-    if schema is not None and schemas.load(schema).id != loaded.id:
-        raise StoreError(
-            f"'{directory}' belongs to another schema (id {loaded.id.hex()[:16]}): use one directory per schema",
-            code="node.schema",
-        )
+    if schema is not None:
+        given = schemas.load(schema)
+        if given.id != loaded.id:
+            raise StoreError(
+                f"'{directory}' belongs to schema '{loaded.name}' ({loaded.id.hex()[:16]}), {schema} is another one "
+                f"({given.id.hex()[:16]}): leave --schema out, or give another directory with --node",
+                code="node.schema",
+            )
     return Node(loaded, data_dir=directory)
 
 
@@ -99,26 +127,20 @@ def observe(
 
     Exit code 1: some rows were refused (they are named); the others are in.
     """
-    from outroute import schema as schemas
-    from outroute.tables.mapping import default_mapping, load_mapping
-
-    if mapping is not None:
-        kept = node / SCHEMA_FILE if schema is None else schema
-        own = load_mapping(mapping, schemas.load(kept))
-    else:
-        if not case:
-            raise DataError(
-                "Name the column that names a case with --case: without it, the same row read twice would count twice",
-                code="data.case",
+    own = _mapping_for(node, schema, mapping, outcome, case, subject, time)
+    if not (node / SCHEMA_FILE).exists():
+        _try_first_rows(table, own, _loaded(node, schema))
+    with open_node(node, schema) as opened:
+        try:
+            with working(f"Observing {table}"):
+                report = opened.observe(table, mapping=own)
+        except KeyboardInterrupt:
+            counts = opened.counts()
+            say(
+                f"Stopped. The node is whole and knows {counts['known'] + counts['waiting']:,} cases; run the same "
+                "command again for the rest, nothing counts twice."
             )
-        loaded = schemas.load(node / SCHEMA_FILE if schema is None and (node / SCHEMA_FILE).exists() else _need(schema))
-        own = default_mapping(
-            loaded, outcome=outcome, case=split_names(case), subject=split_names(subject), time=split_names(time)
-        )
-    if not own.case:
-        raise DataError('The mapping names no case column: add case = "..." to it', code="data.case")
-    with open_node(node, schema) as opened, working(f"Observing {table}"):
-        report = opened.observe(table, mapping=own)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         counts = opened.counts()
     if as_json:
         emit_json(
@@ -142,10 +164,59 @@ def observe(
         raise typer.Exit(EXIT_PROBLEMS)
 
 
-def _need(schema: Path | None) -> Path:
-    if schema is None:
-        raise StoreError("There is no node there yet: say which schema it serves with --schema", code="node.missing")
-    return schema
+def _loaded(node: Path, schema: Path | None) -> Schema:
+    """The schema that a node has or will have."""
+    from outroute import schema as schemas
+
+    if schema is not None:
+        return schemas.load(schema)
+    if not (node / SCHEMA_FILE).exists():
+        raise StoreError(
+            f"There is no node in '{node}' yet: say which schema it serves with --schema", code="node.missing"
+        )
+    return schemas.load(node / SCHEMA_FILE)
+
+
+def _mapping_for(
+    node: Path,
+    schema: Path | None,
+    mapping: Path | None,
+    outcome: str | None,
+    case: list[str] | None,
+    subject: list[str] | None,
+    time: list[str] | None,
+) -> TableMapping:
+    from outroute.tables.mapping import default_mapping, load_mapping
+
+    loaded = _loaded(node, schema)
+    if mapping is None:
+        if not case:
+            raise DataError(
+                "Name the column that names a case with --case: without it, the same row read twice would count twice",
+                code="data.case",
+            )
+        return default_mapping(
+            loaded, outcome=outcome, case=split_names(case), subject=split_names(subject), time=split_names(time)
+        )
+    if outcome or case or subject or time:
+        raise DataError(
+            "A mapping says itself what --case, --subject, --time and --outcome say: give one or the other",
+            code="data.mapping",
+        )
+    own = load_mapping(mapping, loaded)
+    if not own.case:
+        raise DataError(f'{mapping} names no case column: add case = "..." at its top', code="data.case")
+    return own
+
+
+def _try_first_rows(table: str, own: TableMapping, schema: Schema) -> None:
+    """Refuse a table that cannot be used before a node is made for it; a pipe can be read once only."""
+    from outroute.tables.applying import apply_batches
+    from outroute.tables.reading import iter_batches
+
+    if table != "-":
+        for _ in apply_batches(own, schema, islice(iter_batches(table), 1), outcomes="optional"):
+            pass
 
 
 @handled
@@ -224,18 +295,58 @@ def receive(
 
     Exit code 1: some packets were refused; the others are in.
     """
+    from outroute.packet import PACKET_BYTES, Rejection
+
     data = read_packets(file)
-    with open_node(node, schema) as opened, working(f"Checking {len(data) // 512:,} packets"):
+    with open_node(node, schema) as opened, working(f"Checking {len(data) // PACKET_BYTES:,} packets"):
         refused = opened.receive(data)
-    count = -(-len(data) // 512) - sum(refused.values())
+        held = others(opened)
+        own = len(opened.received()) - len(held)
+        served = opened.schema
+    count = -(-len(data) // PACKET_BYTES) - sum(refused.values())
+    authors = len({author.tobytes() for author in held["author"]})
     if as_json:
-        emit_json({"accepted": count, "refused": {reason.name.lower(): n for reason, n in refused.items()}})
+        emit_json(
+            {
+                "accepted": count,
+                "refused": {reason.name.lower(): n for reason, n in refused.items()},
+                "in_force": {"packets": len(held), "nodes": authors},
+            }
+        )
     else:
-        out.print(f"{count:,} packets accepted", highlight=False)
+        out.print(
+            f"{_several(count, 'packet')} accepted; {_several(len(held), 'packet')} of "
+            f"{_several(authors, 'other node')} in force here now",
+            highlight=False,
+        )
+        if own:
+            say(f"{_several(own, 'packet')} of this node itself: its own records say more, so they do not count")
         for reason, number in refused.items():
             warn(f"{number:,} refused: {reason.text}")
+        if Rejection.SCHEMA in refused:
+            say(
+                f"This node serves schema '{served.name}' ({served.id.hex()[:16]}). Ask the sender for packets of it, "
+                "or make a node of their schema in another directory."
+            )
+        if Rejection.LENGTH in refused:
+            say(f"'{file}' does not end with a whole packet: it was cut off on its way, so ask for it again.")
     if refused:
         raise typer.Exit(EXIT_PROBLEMS)
+
+
+def others(node: Node) -> PacketArray:
+    """What a node has received from others; its own packets would count its own records twice."""
+    import numpy as np
+
+    assert node.identity is not None
+    received = node.received()
+    own = np.frombuffer(node.identity.public_key, dtype=np.uint8)
+    foreign: NDArray[np.bool_] = (received["author"] != own).any(axis=1)
+    return received[foreign]
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 @handled
@@ -262,10 +373,13 @@ def ask(
         with working("Asking"):
             insight = opened.ask(question, case_id=case)
         own = opened.id.hex()
+        positive = positive_class(opened.schema)
     if as_json:
-        emit_json(insight.to_dict() | {"node": own})
-    else:
-        show_insight(insight)
+        emit_json(insight.to_dict() | {"positive": positive, "node": own})
+        return
+    show_insight(insight, positive=positive)
+    if case is not None:
+        say(f"Remembered. Once the outcome is known: outroute confirm {case} OUTCOME --node {node}")
 
 
 def _question(values: list[str]) -> dict[str, Any]:
@@ -319,9 +433,25 @@ def status(node: NodeDir = DEFAULT_DIR, as_json: Json = False) -> None:
     """Show what this node knows, and what has left it."""
     with open_node(node) as opened:
         counts = opened.counts()
-        view = {"node": opened.id.hex(), "schema": opened.schema.name, "schema_id": opened.schema.id.hex()} | counts
+        held = others(opened)
+        own, schema = opened.id.hex(), opened.schema
+    authors = len({author.tobytes() for author in held["author"]})
     if as_json:
-        emit_json(view)
+        emit_json(
+            {"node": own, "schema": schema.name, "schema_id": schema.id.hex()}
+            | counts
+            | {"received": {"packets": len(held), "nodes": authors}}
+        )
         return
-    for name, value in view.items():
-        out.print(f"{name.replace('_', ' '):>20}  {value}", highlight=False)
+    lines = {
+        "node": own,
+        "schema": f"{schema.name} ({schema.id.hex()})",
+        "outcomes known": f"{counts['known']:,}, of which {counts['ready']:,} are in no packet yet",
+        "waiting for outcome": f"{counts['waiting']:,} cases, {counts['questions']:,} questions",
+        "conflicts": f"{counts['conflicts']:,} cases changed after they left in a packet",
+        "own packets": f"{sum(n for name, n in counts.items() if name.startswith('packets_')):,}: "
+        + ", ".join(f"{n:,} {name[8:]}" for name, n in counts.items() if name.startswith("packets_")),
+        "received": f"{_several(len(held), 'packet')} of {_several(authors, 'other node')} in force",
+    }
+    for name, value in lines.items():
+        out.print(f"{name:>20}  {value}", markup=False, highlight=False)

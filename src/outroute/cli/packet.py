@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, print_table, say, working
+from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, print_table, say, warn, working
 from outroute.cli._options import Json
-from outroute.errors import DataError
+from outroute.errors import DataError, OutrouteError
 
 __all__ = ["packet_app"]
 
@@ -71,17 +71,26 @@ def inspect(
     loaded = None if schema is None else schemas.load(schema)
     whole, rest = divmod(len(data), PACKET_BYTES)
     if not whole:
-        raise DataError(f"'{file}' holds {len(data)} bytes, a packet has {PACKET_BYTES}", code="packet.length")
+        raise DataError(
+            f"'{file}' holds {len(data)} bytes, a packet has {PACKET_BYTES}: it was cut off, or is no packet file",
+            code="packet.length",
+        )
     rows = (data[i * PACKET_BYTES : (i + 1) * PACKET_BYTES] for i in range(whole))
-    shown = [Packet(row).describe(loaded) for row in islice(rows, first)]
+    try:
+        shown = [Packet(row).describe(loaded) for row in islice(rows, first)]
+    except OutrouteError as error:
+        raise DataError(
+            f"'{file}' cannot be shown: {error}. Count what is wrong with outroute packet verify",
+            code=error.code,
+        ) from error
     if as_json:
         emit_json({"packets": whole, "rest_bytes": rest, "shown": shown})
         return
     for view in shown:
         _show(view)
-    say(f"{whole:,} packets in {len(data):,} bytes; {len(shown)} shown.")
+    say(f"{whole:,} packet{'' if whole == 1 else 's'} in {len(data):,} bytes; {len(shown)} shown.")
     if rest:
-        say(f"{rest} bytes after the last whole packet: the file was cut off.", "yellow")
+        warn(f"{rest} bytes after the last whole packet: the file was cut off, ask for it again")
 
 
 def _show(view: dict[str, Any]) -> None:

@@ -110,9 +110,7 @@ class Trust:
             The new state.
         """
         if losses.ndim != 2 or losses.shape[1] != len(self.names):
-            raise DataError(
-                f"losses need one column for each of {len(self.names)} calculations", code="trust.losses"
-            )
+            raise DataError(f"losses need one column for each of {len(self.names)} calculations", code="trust.losses")
         total = self.total
         for row in np.minimum(losses, LOSS_MOST):
             total = FADE * total + row

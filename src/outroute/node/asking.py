@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,14 @@ from outroute.node.emitting import addresses_of
 from outroute.node.evidence import evidence_of
 from outroute.node.insight import Insights, Reach
 from outroute.node.portal import run
-from outroute.packet import PACKET_DTYPE, PacketArray, expiry
+from outroute.node.received import Received
+from outroute.node.threads import single_threaded
+from outroute.packet import PacketArray, expiry
 from outroute.schema import Schema, unit_scale
 from outroute.store import ANSWER_CAP
 from outroute.synthesis import Fitted, Records, Settings, fit
 from outroute.transports import Holder
+from outroute.transports.replicas import in_force
 
 __all__ = ["PROBES", "Asker"]
 
@@ -26,30 +29,197 @@ PROBES = 4
 """Cells that a question asks: 0.93 of the 64 nearest packets were found with 4 of 1,024 (DESIGN section 5)."""
 CELL_SECONDS = 300
 """A cell that was fetched this recently is not fetched again."""
+RETRY_SECONDS = 30
+"""A cell that nobody answered for is not asked again for so long: each attempt waits for a time-out."""
+CELLS_KEPT = 4096
+"""Cells remembered; at most 256 packets each, 512 MiB if all are full."""
 ADDRESSES_AT_ONCE = 64
 """Addresses in one question to the transport."""
+BOOSTED_FROM = 200
+"""Packets and own records together from which calculations may be boosted, which loads scikit-learn."""
 REFIT_SHARE = 0.05
-"""Calculations are fitted again when this share of the evidence, or of the own records, is new."""
+"""Calculations are fitted again when this share of the packets near a question, of all packets, or of the own records
+is new."""
 
 
 @dataclass(slots=True)
 class _Cell:
-    """What is known of a cell."""
+    """What is known of a cell, and from when on it is to be fetched again."""
 
-    fetched: int
+    due: int
     packets: PacketArray
     left_out: int
     refused: int
+    answered: bool
 
 
 @dataclass(slots=True)
 class _Fit:
-    """Calculations fitted to what was known at a time."""
+    """Calculations fitted to what was known at a time.
+
+    Attributes:
+        fitted: the calculations.
+        until: when something that it rests on expires (but not before the cells would be fetched again).
+        records: own records then.
+        packets: packets in its cells then.
+        cells: packets then, by cell.
+        given: packets then that came another way.
+    """
 
     fitted: Fitted
-    packets: int
+    until: int
     records: int
-    version: int
+    packets: int
+    cells: dict[bytes, int]
+    given: int
+
+
+class Asker:
+    """What a node remembers between questions: cells, and fitted calculations.
+
+    Answers depend on the cells known, so questions asked together share them all.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        holder: Holder,
+        received: Received,
+        *,
+        own_key: bytes,
+        secret: bytes,
+        seed: int,
+        settings: Settings,
+    ) -> None:
+        self._schema, self._holder, self._received, self._secret = schema, holder, received, secret
+        self._own_key = np.frombuffer(own_key, dtype=np.uint8)
+        self._seed, self._settings = seed, settings
+        self._cells: dict[bytes, _Cell] = {}
+        self._fit: _Fit | None = None
+        self._reach: Reach | None = None
+
+    def addresses(self, codes: NDArray[np.uint16], probes: int) -> list[bytes]:
+        """Addresses of the nearest cells of each case, each once, in a fixed order."""
+        near = cells(self._schema, codes, probes)
+        repeated = np.repeat(codes, near.shape[1], axis=0)
+        return sorted(set(addresses_of(self._schema, repeated, near.reshape(-1), self._secret)))
+
+    def refit(self) -> None:
+        """Fit anew before the next answer: something was corrected, withdrawn, or came in a file."""
+        self._fit = None
+
+    def fetch(self, addresses: Sequence[bytes], now: int) -> None:
+        """Fetch the cells that are not known or old."""
+        known = self._cells
+        stale = [a for a in dict.fromkeys(addresses) if a not in known or known[a].due <= now]
+        if not stale:
+            return
+        self._reach = None
+        for at in range(0, len(stale), ADDRESSES_AT_ONCE):
+            part = stale[at : at + ADDRESSES_AT_ONCE]
+            for answer in run(self._holder.fetch(self._schema.id, part, cap=ANSWER_CAP)):
+                old = known.pop(answer.address, None)  # the latest fetched stand last
+                if not answer.complete:
+                    none = answer.packets[:0]
+                    kept = _Cell(0, none, 0, 0, answered=False) if old is None else old
+                    kept.due, kept.answered = now + RETRY_SECONDS, False
+                    known[answer.address] = kept
+                    continue
+                packets = answer.packets[(answer.packets["author"] != self._own_key).any(axis=1)]
+                if old is not None and not _holds_all(packets, old.packets):
+                    self.refit()  # something was withdrawn: nothing may rest on it any more
+                known[answer.address] = _Cell(now + CELL_SECONDS, packets, answer.left_out, answer.refused, True)
+        if len(known) > CELLS_KEPT:
+            wanted = set(addresses)
+            for name in [a for a in known if a not in wanted][: len(known) - CELLS_KEPT]:
+                del known[name]
+
+    def _packets(self, now: int) -> PacketArray:
+        """Everything known of others and not expired, each packet once."""
+        given = self._received.everything(now)
+        packets = np.concatenate([*(c.packets for c in self._cells.values()), given])
+        if len(given):
+            packets = in_force(packets)
+            packets = packets[(packets["author"] != self._own_key).any(axis=1)]
+        return packets[expiry(self._schema, packets) > now]
+
+    def _still_good(self, near: Iterable[bytes], own: Records, now: int) -> Fitted | None:
+        """The calculations as they are fitted, if they know most of what is known now and lies near a question."""
+        fit_, known = self._fit, self._cells
+        if fit_ is None or now >= fit_.until or abs(own.n - fit_.records) > REFIT_SHARE * fit_.records:
+            return None
+        here = then = 0
+        for name in near:
+            here += len(known[name].packets)
+            then += fit_.cells.get(name, 0)
+        everything = self.reach.packets - fit_.given
+        if here > (1 + REFIT_SHARE) * then or everything > (1 + REFIT_SHARE) * fit_.packets:
+            return None
+        return fit_.fitted
+
+    def _fitted(self, near: Iterable[bytes], own: Records, now: int) -> Fitted:
+        good = self._still_good(near, own, now)
+        if good is not None:
+            return good
+        packets = self._packets(now)
+        with single_threaded(boosting=len(packets) + own.n >= BOOSTED_FROM):
+            made = fit(
+                self._schema,
+                evidence_of(self._schema, packets),
+                own,
+                settings=self._settings,
+                rng=np.random.default_rng([self._seed, int.from_bytes(self._schema.id[:8], "little")]),
+                trust=lambda names, prior, objective: elect(objective, prior),
+            )
+        sizes = {name: len(c.packets) for name, c in self._cells.items()}
+        first = int(expiry(self._schema, packets).min()) if len(packets) else 2**62
+        self._fit = _Fit(
+            fitted=made,
+            until=max(first, now + CELL_SECONDS),
+            records=own.n,
+            packets=sum(sizes.values()),
+            cells=sizes,
+            given=len(self._received.everything(now)),
+        )
+        self._reach = None
+        return made
+
+    @property
+    def reach(self) -> Reach:
+        """How much is known."""
+        if self._reach is None:
+            known = self._cells.values()
+            self._reach = Reach(
+                cells=len(known),
+                packets=sum(len(c.packets) for c in known) + (self._fit.given if self._fit else 0),
+                refused=sum(c.refused for c in known),
+                left_out=sum(c.left_out for c in known),
+                unanswered=sum(not c.answered for c in known),
+            )
+        return self._reach
+
+    def answer(
+        self, codes: NDArray[np.uint16], own: Records, *, home: Sequence[bytes], probes: int, now: int
+    ) -> Insights:
+        """Answer questions.
+
+        Args:
+            codes: uint16 ``[m, width]``.
+            own: own records.
+            home: addresses of the cells of own records.
+            probes: nearest cells to ask for each question.
+            now: seconds since 1970-01-01 UTC.
+        """
+        near = self.addresses(codes, probes)
+        self.fetch([*near, *home], now)
+        fitted = self._fitted(near, own, now)
+        return Insights(
+            schema=self._schema,
+            answers=fitted.answer(unit_scale(self._schema, codes)),
+            nodes=tuple(n.hex() for n in fitted.nodes),
+            level=self._settings.level,
+            reach=self.reach,
+        )
 
 
 def _holds_all(new: PacketArray, old: PacketArray) -> bool:
@@ -60,103 +230,3 @@ def _holds_all(new: PacketArray, old: PacketArray) -> bool:
 def _signatures(packets: PacketArray) -> NDArray[np.bytes_]:
     """One comparable value a packet."""
     return np.ascontiguousarray(packets["signature"]).view("S64")[:, 0]
-
-
-class Asker:
-    """What a node remembers between questions: cells, and fitted calculations.
-
-    Answers depend on the cells known, so questions asked together share them all.
-    """
-
-    def __init__(
-        self, schema: Schema, holder: Holder, *, own_key: bytes, secret: bytes, seed: int, settings: Settings
-    ) -> None:
-        self._schema, self._holder, self._secret = schema, holder, secret
-        self._own_key = np.frombuffer(own_key, dtype=np.uint8)
-        self._seed, self._settings = seed, settings
-        self._cells: dict[bytes, _Cell] = {}
-        self._version = 0
-        self._fit: _Fit | None = None
-        self._given = np.empty(0, dtype=PACKET_DTYPE)
-
-    def addresses(self, codes: NDArray[np.uint16], probes: int) -> list[bytes]:
-        """Addresses of the nearest cells of each case, each once, in a fixed order."""
-        near = cells(self._schema, codes, probes)
-        repeated = np.repeat(codes, near.shape[1], axis=0)
-        return sorted(set(addresses_of(self._schema, repeated, near.reshape(-1), self._secret)))
-
-    def give(self, packets: PacketArray) -> None:
-        """Take accepted packets that came another way (a file); they count beside those of the cells."""
-        self._given = packets
-        self._version += 1
-
-    def fetch(self, addresses: Sequence[bytes], now: int) -> None:
-        """Fetch the cells that are not known or old."""
-        stale = [a for a in addresses if a not in self._cells or self._cells[a].fetched + CELL_SECONDS <= now]
-        for at in range(0, len(stale), ADDRESSES_AT_ONCE):
-            part = stale[at : at + ADDRESSES_AT_ONCE]
-            for answer in run(self._holder.fetch(self._schema.id, part, cap=ANSWER_CAP)):
-                old = self._cells.get(answer.address)
-                if not answer.complete and old is not None:
-                    continue
-                others = (answer.packets["author"] != self._own_key).any(axis=1)
-                kept = answer.packets[others]
-                if old is None or not np.array_equal(old.packets, kept):
-                    self._version += 1
-                    if old is not None and not _holds_all(kept, old.packets):
-                        self._fit = None  # something was withdrawn: nothing may rest on it any more
-                self._cells[answer.address] = _Cell(now, kept, answer.left_out, answer.refused)
-
-    def forget(self) -> None:
-        """Drop every cell and fit, for example after a withdrawal."""
-        self._cells.clear()
-        self._fit = None
-        self._version += 1
-
-    def _packets(self, now: int) -> PacketArray:
-        """Everything known and not expired, each packet once."""
-        parts = [c.packets for _, c in sorted(self._cells.items())] + [self._given]
-        packets = np.concatenate(parts)
-        packets = packets[expiry(self._schema, packets) > now]
-        if len(packets) and len(self._given):
-            packets = packets[np.sort(np.unique(_signatures(packets), return_index=True)[1])]
-        return packets
-
-    def fitted(self, own: Records, now: int) -> Fitted:
-        """Calculations fitted to what is known, reused while little of it is new."""
-        known = self._fit
-        if known is not None and abs(own.n - known.records) <= REFIT_SHARE * known.records:
-            if known.version == self._version:
-                return known.fitted
-            count = sum(len(c.packets) for c in self._cells.values()) + len(self._given)
-            if known.packets <= count <= (1 + REFIT_SHARE) * known.packets:
-                return known.fitted
-        packets = self._packets(now)
-        rng = np.random.default_rng([self._seed, int.from_bytes(self._schema.id[:8], "little")])
-        made = fit(
-            self._schema,
-            evidence_of(self._schema, packets),
-            own,
-            settings=self._settings,
-            rng=rng,
-            trust=lambda names, prior, objective: elect(objective, prior),
-        )
-        self._fit = _Fit(made, len(packets), own.n, self._version)
-        return made
-
-    def answer(self, codes: NDArray[np.uint16], own: Records, now: int) -> Insights:
-        """Answer questions from what is known; fetch first."""
-        fitted = self.fitted(own, now)
-        known = self._cells.values()
-        return Insights(
-            schema=self._schema,
-            answers=fitted.answer(unit_scale(self._schema, codes)),
-            nodes=tuple(n.hex() for n in fitted.nodes),
-            level=self._settings.level,
-            reach=Reach(
-                cells=len(self._cells),
-                packets=sum(len(c.packets) for c in known) + len(self._given),
-                refused=sum(c.refused for c in known),
-                left_out=sum(c.left_out for c in known),
-            ),
-        )

@@ -53,17 +53,21 @@ def evidence_of(schema: Schema, packets: PacketArray) -> Evidence:
     )
 
 
-def groups_of(subject: NDArray[np.int64], bucket: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What must not be split in cross-fitting, int64 ``[n]``.
+def groups_of(subject: NDArray[np.int64], bucket: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
+    """What must not be split in cross-fitting, int64 ``[n]``, and whether it is the time bucket.
 
     Subjects where some have several observations; else time buckets where there are enough of them; else each
     observation for itself.
     """
-    if len(np.unique(subject)) < len(subject):
-        return subject
+    _, first, index = np.unique(subject, return_index=True, return_inverse=True)
+    if len(first) < len(subject):
+        # Numbered as they came: the journal's own numbers are hashes under a secret, and would draw other folds.
+        place = np.empty(len(first), dtype=np.int64)
+        place[np.argsort(first)] = np.arange(len(first))
+        return place[index.reshape(-1)], False
     if len(np.unique(bucket)) >= _GROUPS_LEAST:
-        return bucket
-    return np.arange(len(subject), dtype=np.int64)
+        return bucket, True
+    return np.arange(len(subject), dtype=np.int64), False
 
 
 def records_of(
@@ -74,4 +78,5 @@ def records_of(
     bucket: NDArray[np.int64],
 ) -> Records:
     """Own observations with known outcomes as records."""
-    return Records(x=unit_scale(schema, codes), y=outcome, group=groups_of(subject, bucket))
+    group, timed = groups_of(subject, bucket)
+    return Records(x=unit_scale(schema, codes), y=outcome, group=group, timed=timed)

@@ -46,15 +46,17 @@ class Reach:
 
     Attributes:
         cells: cells asked.
-        packets: packets that came back and were accepted.
+        packets: packets that came back and were accepted, and those received in files.
         refused: packets that came back and were refused.
         left_out: packets that the holders keep in these cells and did not send, because a cell's answer is capped.
+        unanswered: cells among them that no holder answered for the last time.
     """
 
     cells: int
     packets: int
     refused: int
     left_out: int
+    unanswered: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Insight:
                 "packets": self.reach.packets,
                 "refused": self.reach.refused,
                 "left_out": self.reach.left_out,
+                "unanswered": self.reach.unanswered,
             },
         }
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from outroute.identity import Identity
 from outroute.node.evidence import verify_in_threads
+from outroute.node.portal import run
 from outroute.placement import DEFAULT_REPLICAS, Member
 from outroute.schema import Schema
 from outroute.store import PacketStore
-from outroute.transports import Guard, LocalNetwork, LocalTransport
+from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
 
-__all__ = ["clock_seconds", "guard_for", "join_local"]
-
-
-def clock_seconds() -> int:
-    """Seconds since 1970-01-01 UTC, from this machine's clock."""
-    return int(time.time())
+__all__ = ["guard_for", "join_local", "leave", "serves", "tend"]
 
 
 def guard_for(schema: Schema, secret: bytes = b"") -> Guard:
@@ -38,6 +33,8 @@ def join_local(
 ) -> LocalTransport:
     """Join as a member that keeps packets in ``data_dir`` (or in memory).
 
+    A ``Node`` that is given the transport closes it and its store.
+
     Args:
         network: the network of this process.
         identity: the node's.
@@ -49,4 +46,29 @@ def join_local(
         replicas: owners of an address.
     """
     member = Member(id=identity.id, organisation=organisation or identity.public_key)
-    return network.join(member, PacketStore(data_dir), guard or guard_for(schema, secret), replicas=replicas)
+    store = PacketStore(data_dir)
+    try:
+        return network.join(member, store, guard or guard_for(schema, secret), replicas=replicas)
+    except BaseException:
+        store.close()
+        raise
+
+
+def serves(holder: Holder, schema: Schema) -> bool:
+    """Whether a holder can know a schema; true where it does not say."""
+    return not isinstance(holder, LocalTransport) or schema.id in holder.guard.schemas
+
+
+def tend(holder: Holder, now: int) -> None:
+    """Delete from a holder's own store what expired more than an hour ago."""
+    if isinstance(holder, LocalTransport) and isinstance(holder.shelf, PacketStore):
+        holder.shelf.sweep(now)
+
+
+def leave(holder: Holder) -> None:
+    """Leave the network, handing over what is kept, and close the holder's own store."""
+    try:
+        run(holder.close())
+    finally:
+        if isinstance(holder, LocalTransport) and isinstance(holder.shelf, PacketStore):
+            holder.shelf.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,93 +13,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.distill import Grouping, Observations, Reason
-from outroute.errors import DataError
+from outroute.errors import DataError, StoreError, TransportError
 from outroute.identity import Identity
 from outroute.node.asking import PROBES, Asker
 from outroute.node.emitting import condense, make_packets
 from outroute.node.evidence import records_of, verify_in_threads
 from outroute.node.insight import Insight, Insights
-from outroute.node.local import join_local
+from outroute.node.local import join_local, leave, serves, tend
+from outroute.node.observing import DatedJournal, observe_table
 from outroute.node.portal import run
+from outroute.node.questions import codes_of_case, codes_of_cases
+from outroute.node.received import Received
+from outroute.node.reports import Distillation, ObserveReport, Published
 from outroute.packet import PacketArray, Rejection, accept, as_packets
-from outroute.schema import Schema, encode, encode_outcome, facet_index
-from outroute.store import Journal, Noted, State, Which, load_identity
+from outroute.schema import Schema, encode_outcome, facet_index
+from outroute.store import Noted, State, Which, load_identity
 from outroute.synthesis import Records, Settings
-from outroute.transports import Holder, LocalNetwork
+from outroute.transports import ADDRESS_REFUSED, SCHEMA_REFUSED, Holder, LocalNetwork, Receipt
 
 if TYPE_CHECKING:
     from outroute.tables.mapping import TableMapping
-    from outroute.tables.observed import RowProblem
 
-__all__ = ["Distillation", "Node", "ObserveReport", "Published"]
+__all__ = ["Node"]
 
 PUBLISH_AT_ONCE = 4096
 """Packets handed to the transport at a time: 2 MB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObserveReport:
-    """What became of a table.
-
-    Attributes:
-        seen: rows read.
-        added, duplicate, confirmed, updated, conflict: observations by what they were to this node. A conflict is
-            a case that changed after it had left in a packet: the old one stays until it is corrected.
-        waiting: rows among them whose outcome is not known yet.
-        refused: rows that could not be used.
-        problems: why, one entry a field and reason.
-    """
-
-    seen: int = 0
-    added: int = 0
-    duplicate: int = 0
-    confirmed: int = 0
-    updated: int = 0
-    conflict: int = 0
-    waiting: int = 0
-    refused: int = 0
-    problems: tuple[RowProblem, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distillation:
-    """What distilling made and what it withheld.
-
-    Attributes:
-        packets: new packets in the outbox.
-        observations: condensed in them.
-        withheld: observations that stay, by reason.
-        agreeing: packets whose outcomes all agree.
-        k: subjects asked for in a packet.
-    """
-
-    packets: int
-    observations: int
-    withheld: Mapping[Reason, int]
-    agreeing: int
-    k: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """What became of the packets that were handed to the transport.
-
-    Attributes:
-        sent: packets handed over.
-        acknowledged: kept by enough holders (in memory counts where the network keeps nothing on disk).
-        refused: refused for good.
-        pending: to be sent again.
-    """
-
-    sent: int
-    acknowledged: int
-    refused: int
-    pending: int
-
-
-@dataclass
+@dataclass(eq=False)
 class Node:
     """One participant of a network. Observations never leave it; packets do.
+
+    One thread at a time may use it. It owns the transport that it is given and closes it.
 
     Args:
         schema: what the network agrees on.
@@ -112,24 +56,36 @@ class Node:
         seed: of everything that draws, so that equal evidence gives equal answers.
         settings: constants of the synthesis.
         restored: say so when ``data_dir`` comes from a backup.
+
+    Raises:
+        StoreError: ``data_dir`` is in use by another process, belongs to another schema, or cannot be used.
+        TransportError: ``transport`` serves other schemas.
     """
 
     schema: Schema
     transport: Holder | None = None
     data_dir: Path | str | None = None
-    identity: Identity | None = None
-    secret: bytes = b""
-    clock: Callable[[], float] = time.time
+    identity: Identity | None = field(default=None, repr=False)
+    secret: bytes = field(default=b"", repr=False)
+    clock: Callable[[], float] = field(default=time.time, repr=False)
     seed: int = 0
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = field(default_factory=Settings, repr=False)
     restored: bool = False
 
     def __post_init__(self) -> None:
+        self._closed = False
+        if self.transport is not None and not serves(self.transport, self.schema):
+            raise TransportError(
+                f"the transport does not serve schema '{self.schema.name}' ({self.schema.id.hex()[:16]}): join the "
+                "network with the same schema file as the others, landmarks included",
+                code="transport.schema",
+            )
         if self.identity is None:
             made = Identity(secrets.token_bytes(32)) if self.data_dir is None else load_identity(self.data_dir)
             self.identity = made
         self._identity: Identity = self.identity
-        self._journal = Journal(
+        self._received = Received(self.schema, self.data_dir)
+        self._journal = DatedJournal(
             self.data_dir,
             schema_id=self.schema.id,
             width=self.schema.width,
@@ -137,28 +93,42 @@ class Node:
             restored=self.restored,
         )
         try:
-            if self.transport is None:
-                network = LocalNetwork(clock=self._now)
-                self.transport = join_local(
-                    network, self._identity, self.schema, data_dir=self.data_dir, secret=self.secret
-                )
+            self._holder = self.transport or self._alone()
         except BaseException:
             self._journal.close()
             raise
-        self._holder: Holder = self.transport
+        self.transport = self._holder
+        try:
+            if self.data_dir is not None and not self._holder.capabilities.durable:
+                # What others keep in memory only may be gone: it is handed over again.
+                kept = self._journal.outbox.queued(State.ACKNOWLEDGED, limit=2**62)
+                self._journal.outbox.mark(kept.ids, State.SENT)
+            tend(self._holder, self._now())
+        except BaseException:
+            self.close()
+            raise
         self._asker = Asker(
             self.schema,
             self._holder,
+            self._received,
             own_key=self._identity.public_key,
             secret=self.secret,
             seed=self.seed,
             settings=self.settings,
         )
         self._own: Records | None = None
-        self._own_codes: NDArray[np.uint16] | None = None
+        self._home: list[bytes] = []
+
+    def _alone(self) -> Holder:
+        network = LocalNetwork(clock=self._now)
+        return join_local(network, self._identity, self.schema, data_dir=self.data_dir, secret=self.secret, replicas=1)
 
     def _now(self) -> int:
         return int(self.clock())
+
+    def _alive(self) -> None:
+        if self._closed:
+            raise StoreError("this node is closed: open it again", code="store.closed")
 
     @property
     def id(self) -> bytes:
@@ -181,24 +151,23 @@ class Node:
 
         Args:
             table: path of a CSV, Parquet or NDJSON file, ``"-"`` for NDJSON on standard input, a DataFrame, an Arrow
-                table, or a mapping of columns. Read in batches.
+                table, or a mapping of columns. Read in batches, each kept in one durable step.
             mapping: how its columns become the schema's fields; default the same names.
-            case: column that names a case. Without it a case is known by its whole row.
+            case: column that names a case. Without it a case is known by its whole row and its number among equal
+                rows of the table; then an outcome that comes later makes it another case.
             subject: column that names a subject; k counts subjects. Default: each case is its own.
-            time: column that says when it was observed; default now.
+            time: column that says when it was observed; default when this node first saw it.
             outcome: column with the outcome, when it is not called as in the schema.
 
         Returns:
             What became of every row. Rows without an outcome wait until ``confirm`` or ``observe`` brings it.
 
         Raises:
-            DataError: when the table cannot be used; nothing of the batch concerned is kept.
+            DataError: when the table cannot be used; nothing of the batch concerned is kept, batches before it are.
         """
-        from outroute.tables.applying import apply_batches
         from outroute.tables.mapping import default_mapping
-        from outroute.tables.observed import Tally
-        from outroute.tables.reading import iter_batches
 
+        self._alive()
         if mapping is None:
             mapping = default_mapping(
                 self.schema,
@@ -207,33 +176,7 @@ class Node:
                 subject=(subject,) if subject else (),
                 time=(time,) if time else (),
             )
-        totals = dict.fromkeys(Noted, 0)
-        repeated: dict[bytes, int] = {}
-        tally = Tally()
-        batches = iter_batches(table, only=mapping.columns)
-        for part in apply_batches(mapping, self.schema, batches, outcomes="optional"):
-            tally.add(part)
-            codes = encode(self.schema, part.columns).codes
-            ids: Any = part.case
-            if not mapping.case:
-                ids = [c.tobytes() + repr(o).encode() for c, o in zip(codes, part.outcome.tolist(), strict=True)]
-                ids = _numbered(ids, repeated)
-            noted = self.observe_encoded(
-                codes, part.outcome, cases=ids, subjects=part.subject if mapping.subject else None, times=part.time
-            )
-            for kind, count in noted.items():
-                totals[kind] += count
-        return ObserveReport(
-            seen=tally.seen,
-            added=totals[Noted.ADDED],
-            duplicate=totals[Noted.DUPLICATE],
-            confirmed=totals[Noted.CONFIRMED],
-            updated=totals[Noted.UPDATED],
-            conflict=totals[Noted.CONFLICT],
-            waiting=tally.waiting,
-            refused=tally.refused,
-            problems=tally.problems,
-        )
+        return observe_table(self.schema, table, mapping, self.observe_encoded)
 
     def observe_encoded(
         self,
@@ -244,31 +187,32 @@ class Node:
         subjects: Sequence[Any] | NDArray[Any] | None = None,
         times: NDArray[np.int64] | None = None,
     ) -> dict[Noted, int]:
-        """Take observations in that are encoded already.
+        """Take observations in that are encoded already, in one durable step.
 
         Args:
             codes: uint16 ``[n, width]``.
             outcome: float64 ``[n]``, NaN while not known.
             cases: n ids.
             subjects: n ids; default the cases.
-            times: int64 ``[n]``, seconds since 1970-01-01 UTC; default now.
+            times: int64 ``[n]``, seconds since 1970-01-01 UTC; default when this node first saw the case.
 
         Returns:
             How many rows were what to this node.
         """
-        width = self.schema.time.bucket_seconds
-        when = np.full(len(codes), self._now(), dtype=np.int64) if times is None else times
-        noted = self._journal.observe(
-            cases,
-            codes,
-            outcome,
-            bucket=when - when % width,
-            facet=facet_index(self.schema, codes),
-            subjects=subjects,
-        )
+        bucket_of = self.schema.time.bucket_seconds
+        now = self._now()
+        if times is None:
+            bucket = self._journal.dated(cases, now - now % bucket_of)
+        else:
+            bucket = times - times % bucket_of
+        facet = facet_index(self.schema, codes)
         self._own = None
+        noted = self._journal.observe(cases, codes, outcome, bucket=bucket, facet=facet, subjects=subjects)
         values, numbers = np.unique(noted, return_counts=True)
-        return {Noted(int(v)): int(n) for v, n in zip(values, numbers, strict=True)}
+        found = {Noted(int(v)): int(n) for v, n in zip(values, numbers, strict=True)}
+        if Noted.UPDATED in found:
+            self._asker.refit()
+        return found
 
     def confirm(self, case: object, outcome: Any) -> Noted:
         """Bring the outcome of a case that was observed or asked about before.
@@ -287,16 +231,18 @@ class Node:
         value = encode_outcome(self.schema.outcome, [outcome])
         if np.isnan(value[0]):
             raise DataError("confirm needs an outcome: the case waits for it already", code="data.outcome")
+        self._own = None
         noted = Noted(int(self._journal.confirm([case], value)[0]))
         if noted is Noted.UNKNOWN:
-            asked = self._journal.question(case, forget=True)
+            asked = self._journal.question(case)
             if asked is None:
                 return noted
             codes = np.frombuffer(asked.payload, dtype="<u2").astype(np.uint16)[None, :]
-            times = np.array([asked.asked], dtype=np.int64)
-            self.observe_encoded(codes, value, cases=[case], times=times)
-            noted = Noted.CONFIRMED
-        self._own = None
+            self.observe_encoded(codes, value, cases=[case], times=np.array([asked.asked], dtype=np.int64))
+            self._journal.question(case, forget=True)
+            return Noted.CONFIRMED
+        if noted is Noted.UPDATED:
+            self._asker.refit()
         return noted
 
     # what leaves --------------------------------------------------------------------------------------------
@@ -354,27 +300,37 @@ class Node:
 
     def outbox(self, *states: State) -> PacketArray:
         """Packets of the outbox in some states (default all), in the order in which they were made."""
-        wanted = states or tuple(State)
-        total = sum(self._journal.outbox.counts()[s] for s in wanted)
-        return self._journal.outbox.queued(*wanted, limit=max(1, total)).packets
+        return self._journal.outbox.queued(*(states or tuple(State)), limit=2**62).packets
 
     def publish(self) -> Published:
-        """Hand the packets of the outbox to the holders of their addresses; what is not acknowledged stays queued."""
+        """Hand the packets of the outbox to the holders of their addresses; what is not acknowledged stays queued.
+
+        Raises:
+            TransportError: the holders serve another schema or have another network secret; nothing is given up.
+        """
         outbox = self._journal.outbox
-        left = outbox.counts()
-        queued = outbox.queued(limit=max(1, left[State.QUEUED] + left[State.SENT]))
-        sent = acknowledged = refused = 0
+        queued = outbox.queued(limit=2**62)
+        acknowledged = refused = 0
         durable = self._holder.capabilities.durable
         for at in range(0, len(queued.ids), PUBLISH_AT_ONCE):
             part = slice(at, at + PUBLISH_AT_ONCE)
-            done = run(self._holder.deposit(self.schema.id, queued.addresses[part], queued.packets[part]))
             ids = queued.ids[part]
+            done = run(self._holder.deposit(self.schema.id, queued.addresses[part], queued.packets[part]))
             kept = done.acknowledged if durable else done.replicated
-            final = done.refused & ~kept
+            foreign = np.isin(done.reasons, (SCHEMA_REFUSED, ADDRESS_REFUSED)) & (done.receipts == Receipt.REJECTED)
+            strange = (foreign.sum(axis=1) >= done.needed) & ~kept
+            final = done.refused & ~kept & ~strange
             outbox.mark(ids[kept], State.ACKNOWLEDGED)
             outbox.mark(ids[final], State.REFUSED)
             outbox.mark(ids[~kept & ~final], State.SENT)
-            sent, acknowledged, refused = sent + len(ids), acknowledged + int(kept.sum()), refused + int(final.sum())
+            if strange.any():
+                raise TransportError(
+                    f"the holders refuse {int(strange.sum()):,} packets as belonging to another schema or network "
+                    "secret: compare both with the network's; the packets stay in the outbox",
+                    code="transport.schema",
+                )
+            acknowledged, refused = acknowledged + int(kept.sum()), refused + int(final.sum())
+        sent = len(queued.ids)
         return Published(sent=sent, acknowledged=acknowledged, refused=refused, pending=sent - acknowledged - refused)
 
     # ask ----------------------------------------------------------------------------------------------------
@@ -390,7 +346,7 @@ class Node:
         Raises:
             DataError, SchemaError: when a value or a name is not the schema's.
         """
-        codes = self._encode({name: [value] for name, value in case.items()}, 1)
+        codes = codes_of_case(self.schema, case)
         insight = self._ask(codes, probes)[0]
         if case_id is not None:
             self._journal.ask(case_id, codes.astype("<u2").tobytes(), now=self._now())
@@ -400,56 +356,48 @@ class Node:
         """Answer many questions, sharing what is fetched, checked and fitted.
 
         Args:
-            cases: columns by field name (mapping or DataFrame), or codes uint16 ``[m, width]``.
+            cases: columns by field name (mapping or DataFrame; those that are no fields are ignored), a sequence of
+                mappings, or codes uint16 ``[m, width]``.
             probes: nearest cells to ask for each.
-        """
-        if isinstance(cases, np.ndarray) and cases.dtype == np.uint16:
-            return self._ask(cases, probes)
-        columns = {str(name): np.asarray(cases[name]) for name in cases if name in self.schema.slots}
-        lengths = {len(c) for c in columns.values()}
-        return self._ask(self._encode(columns, lengths.pop() if len(lengths) == 1 else 0), probes)
 
-    def _encode(self, columns: Mapping[str, Any], n: int) -> NDArray[np.uint16]:
-        encoded = encode(self.schema, columns)
-        if encoded.problems:
-            first = encoded.problems[0]
-            f = self.schema.field(first.field)
-            allowed = f"{f.low} to {f.high} {f.unit}".strip() if f.low is not None else ", ".join(f.categories)
-            raise DataError(
-                f"{first.field}: '{first.example}' is {first.kind.value}; the schema allows {allowed}",
-                code="data.question",
-            )
-        return encoded.codes if len(encoded.codes) else np.full((n, self.schema.width), 65535, dtype=np.uint16)
+        Raises:
+            DataError, SchemaError: when a value or a name is not the schema's.
+        """
+        return self._ask(codes_of_cases(self.schema, cases), probes)
 
     def _ask(self, codes: NDArray[np.uint16], probes: int) -> Insights:
-        now = self._now()
-        own, own_codes = self._records()
-        wanted = self._asker.addresses(codes, probes)
-        if len(own_codes):
-            wanted = sorted({*wanted, *self._asker.addresses(own_codes, 1)})
-        self._asker.fetch(wanted, now)
-        return self._asker.answer(codes, own, now)
-
-    def _records(self) -> tuple[Records, NDArray[np.uint16]]:
-        """Own records and their codes, read once after each change."""
-        if self._own is None or self._own_codes is None:
+        self._alive()
+        if probes < 1:
+            raise DataError("a question asks at least one cell: probes >= 1", code="data.probes")
+        if self._own is None:
             seen = self._journal.observations(Which.KNOWN)
+            self._home = self._asker.addresses(seen.codes, 1)
             self._own = records_of(self.schema, seen.codes, seen.outcome, seen.subject, seen.bucket)
-            self._own_codes = seen.codes
-        return self._own, self._own_codes
+        return self._asker.answer(codes, self._own, home=self._home, probes=probes, now=self._now())
 
     def receive(self, packets: PacketArray | bytes) -> dict[Rejection, int]:
         """Take packets that came another way than over the transport, for example in a file.
 
-        They count in answers of this node until it is closed; they are not passed on.
+        Each is checked by every rule. Those accepted are kept with the node and count in its answers from now on;
+        they are not passed on.
 
         Returns:
             How many were refused, by reason.
         """
-        verdicts = accept(packets, self.schema, self._now(), verify=verify_in_threads)
+        self._alive()
+        now = self._now()
+        verdicts = accept(packets, self.schema, now, verify=verify_in_threads)
         array = packets if isinstance(packets, np.ndarray) else as_packets(packets)
-        self._asker.give(array[verdicts.ok[: len(array)]])
+        accepted = array[verdicts.ok[: len(array)]]
+        if len(accepted):
+            self._received.add(accepted, now)
+            self._asker.refit()
         return verdicts.counted()
+
+    def received(self) -> PacketArray:
+        """Packets that ``receive`` took in and that are in force, each once."""
+        self._alive()
+        return self._received.in_force(self._now())
 
     # housekeeping -------------------------------------------------------------------------------------------
 
@@ -465,21 +413,17 @@ class Node:
 
     def close(self) -> None:
         """Leave the network and close the files; harmless when repeated."""
-        run(self._holder.close())
-        self._journal.close()
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            leave(self._holder)
+        finally:
+            self._received.close()
+            self._journal.close()
 
     def __enter__(self) -> Node:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _numbered(ids: Sequence[bytes], seen: dict[bytes, int]) -> list[bytes]:
-    """Equal rows of one table are different cases: each gets its number among its equals."""
-    out = []
-    for one in ids:
-        key = hashlib.sha256(one).digest()
-        count = seen[key] = seen.get(key, 0) + 1
-        out.append(key + count.to_bytes(4, "little"))
-    return out

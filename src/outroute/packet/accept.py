@@ -17,6 +17,7 @@ from outroute.fingerprint import cells, sketch
 from outroute.identity import Purpose
 from outroute.packet.layout import (
     FUTURE_SECONDS,
+    LIMIT_SECONDS,
     MAGIC,
     MAX_SIZE,
     PACKET_BYTES,
@@ -28,14 +29,10 @@ from outroute.packet.layout import (
     as_packets,
 )
 from outroute.packet.make import largest_variance
+from outroute.packet.plain import CHUNK, plain, shape_of
 from outroute.schema import Distiller, OutcomeKind, Schema, codes_problem
 
 __all__ = ["Verdicts", "accept", "check_derived", "check_structure", "expiry", "verify_signatures"]
-
-_CHUNK = 2048
-"""Packets at once: a megabyte, so that a chunk stays in the cache of one core while its columns are read."""
-_LIMIT_SECONDS = 2**40
-"""Buckets lie within +-34,000 years of 1970: sums of times cannot overflow."""
 
 Reasons = NDArray[np.uint8]
 
@@ -75,48 +72,45 @@ def check_structure(packets: PacketArray, schema: Schema, now: int) -> Reasons:
         schema: the only schema accepted.
         now: seconds since 1970-01-01 UTC.
     """
-    out = np.empty(len(packets), dtype=np.uint8)
-    for at in range(0, len(packets), _CHUNK):
-        out[at : at + _CHUNK] = _check_chunk(packets[at : at + _CHUNK], schema, now)
+    out = np.zeros(len(packets), dtype=np.uint8)
+    shape = shape_of(schema)
+    for at in range(0, len(packets), CHUNK):
+        part = packets[at : at + CHUNK]
+        odd = np.flatnonzero(~plain(part, shape, now))
+        if len(odd):
+            out[at + odd] = _check_rules(part[odd], schema, now)
     return out
 
 
-def _check_chunk(p: PacketArray, schema: Schema, now: int) -> Reasons:
+def _check_rules(p: PacketArray, schema: Schema, now: int) -> Reasons:
+    """The first rule that each packet breaks, in the order of the specification; uint8 ``[n]``."""
     reason = np.zeros(len(p), dtype=np.uint8)
 
     def refuse(bad: NDArray[np.bool_], why: Rejection) -> None:
         if bad.any():
             reason[bad & (reason == 0)] = int(why)
 
-    kind, cohort = int(schema.outcome.kind), int(Distiller.COHORT)
-    head = np.ascontiguousarray(p).view("<u8")[:: PACKET_BYTES // 8].copy()
-    withdrawal = np.zeros(len(p), dtype=bool)
-    odd = bool((head != MAGIC | kind << 48 | cohort << 56).any())
-    if odd:
-        refuse(p["magic"] != MAGIC, Rejection.MAGIC)
+    refuse(p["magic"] != MAGIC, Rejection.MAGIC)
     refuse(_differs(p["schema"], np.frombuffer(schema.id, dtype=np.uint8)), Rejection.SCHEMA)
-    if odd:
-        refuse(p["flags"] > int(Flag.WITHDRAWAL), Rejection.FLAGS)
-        refuse(p["kind"] != kind, Rejection.KIND)
-        # Cohorts are always allowed: they say less than the schema permits.
-        allowed = p["distiller"] == cohort
-        if schema.privacy.distiller is Distiller.SINGLE:
-            allowed |= p["distiller"] == int(Distiller.SINGLE)
-        refuse(~allowed, Rejection.DISTILLER)
-        withdrawal = (p["flags"] & int(Flag.WITHDRAWAL)) != 0
-        content = withdrawal.copy()
-        content[withdrawal] = _has_content(p[withdrawal])
-        refuse(content, Rejection.WITHDRAWAL)
+    refuse(p["flags"] > int(Flag.WITHDRAWAL), Rejection.FLAGS)
+    refuse(p["kind"] != int(schema.outcome.kind), Rejection.KIND)
+    # Cohorts are always allowed: they say less than the schema permits.
+    single = p["distiller"] == int(Distiller.SINGLE)
+    allowed = p["distiller"] == int(Distiller.COHORT)
+    if schema.privacy.distiller is Distiller.SINGLE:
+        allowed |= single
+    refuse(~allowed, Rejection.DISTILLER)
+    withdrawal = (p["flags"] & int(Flag.WITHDRAWAL)) != 0
+    refuse(withdrawal & _has_content(p), Rejection.WITHDRAWAL)
     bucket, lifetime = p["bucket"].copy(), p["lifetime"].astype(np.int64)
     width = schema.time.bucket_seconds
-    sane = (bucket > -_LIMIT_SECONDS) & (bucket < _LIMIT_SECONDS)
+    sane = (bucket > -LIMIT_SECONDS) & (bucket < LIMIT_SECONDS)
     refuse(~sane | (bucket % width != 0), Rejection.BUCKET)
     refuse(bucket > now + FUTURE_SECONDS, Rejection.FUTURE)
     refuse((lifetime == 0) | (lifetime > schema.time.lifetime_seconds), Rejection.LIFETIME)
     refuse(np.where(sane, bucket, 0) + width + lifetime <= now, Rejection.EXPIRED)
     refuse(p["cell"] >= len(schema.landmarks), Rejection.CELL)
     size, weight = p["size"].astype(np.int64), p["weight"].astype(np.int64)
-    single = head >> 56 == int(Distiller.SINGLE)
     refuse(~withdrawal & ((size < schema.privacy.k) | (size > MAX_SIZE) | (single & (size != 1))), Rejection.SIZE)
     most = size * WEIGHT_ONE
     refuse(~withdrawal & ((weight < schema.privacy.k * WEIGHT_ONE) | (weight > most)), Rejection.WEIGHT)
@@ -170,10 +164,10 @@ def _bad_outcome(p: PacketArray, schema: Schema) -> NDArray[np.bool_]:
 def check_derived(packets: PacketArray, schema: Schema) -> Reasons:
     """Recompute cell and fingerprint from the conditions; uint8 ``[n]``. Withdrawals have none and pass."""
     reason = np.zeros(len(packets), dtype=np.uint8)
-    for at in range(0, len(packets), _CHUNK):
-        p = packets[at : at + _CHUNK]
+    for at in range(0, len(packets), CHUNK):
+        p = packets[at : at + CHUNK]
         codes = np.ascontiguousarray(p["conditions"][:, : schema.width])
-        part = reason[at : at + _CHUNK]
+        part = reason[at : at + CHUNK]
         normal = (p["flags"] & int(Flag.WITHDRAWAL)) == 0
         part[normal & (sketch(schema, codes).view("V32")[:, 0] != _words(p, "fingerprint"))] = Rejection.FINGERPRINT
         part[normal & (cells(schema, codes)[:, 0] != p["cell"])] = Rejection.CELL

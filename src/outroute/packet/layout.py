@@ -15,6 +15,7 @@ from outroute.schema import MAX_CLASSES, MAX_SLOTS
 
 __all__ = [
     "FUTURE_SECONDS",
+    "LIMIT_SECONDS",
     "MAGIC",
     "MAX_SIZE",
     "PACKET_BYTES",
@@ -41,6 +42,8 @@ MAX_SIZE = 65_535
 """Observations that one packet may condense: its weight still fits in 32 bits."""
 FUTURE_SECONDS = 600
 """A bucket may start this much ahead of the receiver's clock."""
+LIMIT_SECONDS = 2**40
+"""Buckets lie within +-34,000 years of 1970: sums of times cannot overflow."""
 
 PACKET_DTYPE = np.dtype(
     {

@@ -43,7 +43,11 @@ def load_identity(directory: Path | str) -> Identity:
 
 
 def _create(path: Path) -> None:
-    """Write a new key beside its place and link it there, so that a half-written key never has the name."""
+    """Write a new key beside its place and link it there, so that a half-written key never has the name.
+
+    Raises:
+        FileExistsError: there is a key already.
+    """
     new = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
     if path.exists():
         raise FileExistsError
@@ -54,5 +58,11 @@ def _create(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(new, path)
+        if os.name == "posix":
+            parent = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(parent)
+            finally:
+                os.close(parent)
     finally:
         os.unlink(new)

@@ -4,6 +4,7 @@
 """
 
 from outroute.synthesis.answers import Abstention, Answers, Basis, Heterogeneity
+from outroute.synthesis.coverage import Coverage, coverage, places
 from outroute.synthesis.evidence import Evidence, Records, SchemaLike
 from outroute.synthesis.fitting import Fitted, Mixing, fit
 from outroute.synthesis.settings import NAMES, Settings
@@ -13,6 +14,7 @@ __all__ = [
     "Abstention",
     "Answers",
     "Basis",
+    "Coverage",
     "Evidence",
     "Fitted",
     "Heterogeneity",
@@ -20,5 +22,7 @@ __all__ = [
     "Records",
     "SchemaLike",
     "Settings",
+    "coverage",
     "fit",
+    "places",
 ]

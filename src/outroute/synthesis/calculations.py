@@ -15,7 +15,7 @@ others are cross-fitted before they are judged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,9 +81,11 @@ class Peers:
         return out
 
 
-def fit_peers(problem: Problem, rng: np.random.Generator) -> Peers | None:
-    """Fit the calculations that read packets only; None without packets."""
+def fit_peers(problem: Problem, rng: np.random.Generator, without: Ints | None = None) -> Peers | None:
+    """Fit the calculations that read packets only, but for the packets `without`; None without packets."""
     sample, settings = problem.peers, problem.settings
+    if without is not None:
+        sample = sample.take(np.setdiff1d(np.arange(sample.n), without))
     if not sample.n:
         return None
     part = _some(sample, settings.regression_rows, rng)
@@ -186,6 +188,8 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
     shrunk = (mean * len(rows) + 1.0 / max(2, len(mean))) / (len(rows) + 1.0)
     start = mean if link is Link.NUMERIC else logit(shrunk)
     boosting = len(rows) >= settings.boost_own_least
+    if problem.own.n > settings.large_site:
+        settings = replace(settings, boost_trees=settings.boost_trees_large)
     local_boosted: tuple[Boosted, ...] = ()
     adjusted: tuple[Linear, ...] = ()
     adjusted_boosted: tuple[Boosted, ...] = ()
@@ -193,7 +197,12 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
     if boosting and "local-boosting" in settings.calculations:
         local_boosted = tuple(
             fit_boosted(
-                part.x, part.target[:, c], part.amount, np.full(len(rows), start[c]), link=link, settings=settings
+                part.x,
+                part.target[:, c],
+                part.amount,
+                np.full(len(rows), start[c]),
+                link=link,
+                settings=settings,
             )
             for c in columns
         )
@@ -229,7 +238,12 @@ def fit_own(problem: Problem, rows: Ints, offset: Floats | None, spread: float) 
         if boosting and "adjusted-boosting" in settings.calculations:
             adjusted_boosted = tuple(
                 fit_boosted(
-                    part.x, part.target[:, c], part.amount, said[:, c] + model.score(z), link=link, settings=settings
+                    part.x,
+                    part.target[:, c],
+                    part.amount,
+                    said[:, c] + model.score(z),
+                    link=link,
+                    settings=settings,
                 )
                 for c, model in enumerate(adjusted)
             )

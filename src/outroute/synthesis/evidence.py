@@ -115,18 +115,24 @@ class Evidence:
 
     def take(self, rows: npt.NDArray[Any]) -> Evidence:
         """The packets `rows` (indices or mask), same `nodes`."""
-        return replace(
-            self,
-            **{
-                name: None if getattr(self, name) is None else getattr(self, name)[rows]
-                for name in ("x", "node", "size", "counts", "mean", "variance", "bucket", "cell", "weight")
-            },
+        return Evidence(
+            x=self.x[rows],
+            node=self.node[rows],
+            nodes=self.nodes,
+            size=self.size[rows],
+            counts=None if self.counts is None else self.counts[rows],
+            mean=None if self.mean is None else self.mean[rows],
+            variance=None if self.variance is None else self.variance[rows],
+            bucket=self.bucket[rows],
+            cell=self.cell[rows],
+            weight=None if self.weight is None else self.weight[rows],
         )
 
     def canonical(self) -> Evidence:
         """Packets that count (size and weight above zero), in an order that depends on content only.
 
-        `nodes` is reduced to those that have such packets, and sorted. So the order of arrival can never change an answer, and a packet without weight changes nothing.
+        `nodes` is reduced to those that have such packets, and sorted. So the order of arrival can never
+        change an answer, and a packet without weight changes nothing.
         """
         amount = self.size if self.weight is None else self.size * self.weight
         kept = self.take(np.flatnonzero(amount > 0))
@@ -153,11 +159,14 @@ class Records:
         x: float64[n, D], conditions, unit scale, NaN missing.
         y: float64[n], class index, or value in outcome units; no NaN (open cases are not records yet).
         group: int64[n], rows of one group (a subject, a day) are never split between folds.
+        timed: `group` is the observed-at bucket. Then packets of the same bucket do not help to score a
+            record either: what peers saw on that very day will not be there when the next day is asked about.
     """
 
     x: Floats
     y: Floats
     group: Ints
+    timed: bool = False
 
     def __post_init__(self) -> None:
         if not len(self.x) == len(self.y) == len(self.group):

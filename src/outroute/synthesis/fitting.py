@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from outroute.synthesis.answers import Abstention, Answers, Basis, Heterogeneity
+from outroute.synthesis.answers import Abstention, Answers, Basis
 from outroute.synthesis.calculations import Own, Peers, Problem, finish, fit_own, fit_peers
 from outroute.synthesis.evidence import Evidence, Floats, Ints, Records, SchemaLike, class_count
 from outroute.synthesis.intervals import Spread, bounds, fit_spread
@@ -35,14 +35,21 @@ Mixing = Callable[[tuple[str, ...], Floats, Objective], Floats]
 
 DEFAULT_WEIGHT = {
     "kernel": 1.0,
-    "regression": 1.0,
+    "regression": 0.5,
     "boosting": 1.0,
     "adjusted": 2.0,
     "adjusted-boosting": 0.5,
-    "local": 0.5,
+    "local": 1.0,
     "local-boosting": 0.25,
 }
 """Weights before any outcome has spoken: what reads peers first, what reads a handful of records last."""
+BELIEVED = (0.1, 2.0)
+"""Bounds of what packets may claim about the scatter of outcomes; beyond them the fit is at fault."""
+CONCURRENT_MOST = 20_000
+"""Packets up to which those concurrent with own records are left out of their scores. It takes a fit of everything
+for each fold; above this, minutes for one asker, and peers are believed a little too much instead."""
+LEFT_OUT_MOST = 0.6
+"""Share of packets that one fit may leave out as concurrent: fewer, larger parts cost fewer fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,10 +212,12 @@ def fit(
     )
     peers = fit_peers(problem, rng)
     between = spread_guess(settings, link) if peers is None or problem.nodes < 3 else peers.spread
-    offset = _offset(peers.raw(mine.x)) if peers is not None else None
+    banned = _concurrent(evidence, own, fold)
+    said = _said(problem, peers, banned, rng)
+    offset = _offset(said) if said else None
     kernel = fit_kernel(
         packets.join(mine),
-        np.concatenate([np.full(packets.n, -1, np.int64), fold]),
+        np.concatenate([banned, fold]),
         problem.nodes,
         problem.weights,
         link=link,
@@ -221,7 +230,9 @@ def fit(
     available = len(rows)
     if available > settings.scored_rows:
         rows = np.sort(rng.choice(rows, settings.scored_rows, replace=False))
-    names, scores, near, first = _cross_fitted(problem, peers, large or everyone is not None, kernel, offset, between, rows)
+    names, scores, near, first = _cross_fitted(
+        problem, said, large or everyone is not None, kernel, offset, between, rows
+    )
     if large:
         everyone = first
     target = mine.target[rows]
@@ -252,16 +263,24 @@ def fit(
         def objective(w: Floats) -> tuple[float, Floats]:
             mixed = np.einsum("j,njk->nk", w, moved)
             loss = float(losses(mixed, target, link, sd).sum())
-            slope = -np.einsum("nk,njk->j", residual(mixed, target, link), moved) / (sd**2 if link is Link.NUMERIC else 1)
+            slope = -np.einsum("nk,njk->j", residual(mixed, target, link), moved) / (
+                sd**2 if link is Link.NUMERIC else 1
+            )
             return blown * loss, blown * slope
 
         weights = trust(names, weights, objective)
     mixed = np.einsum("j,njk->nk", weights, moved)
-    last = recalibrate(
-        mixed, target, link=link, intercept_variance=between, slope_sd=settings.slope_sd, noise=noise
-    )
+    last = recalibrate(mixed, target, link=link, intercept_variance=between, slope_sd=settings.slope_sd, noise=noise)
     spread = fit_spread(
-        problem, peers, last(mixed, link), target, near, last.variance, available / max(1, len(rows)), scale=scale,
+        problem,
+        peers,
+        last(mixed, link),
+        target,
+        near,
+        last.variance,
+        available / max(1, len(rows)),
+        _believed(problem, peers, kernel, rng),
+        scale=scale,
         outcome_range=(float(schema.outcome.low or 0.0), float(schema.outcome.high or 0.0)),
     )
     return Fitted(
@@ -284,6 +303,48 @@ def fit(
     )
 
 
+def _concurrent(evidence: Evidence, own: Records, fold: Ints) -> Ints:
+    """Fold whose own records share a bucket with each packet, int64[n]; -1 where none does."""
+    out = np.full(evidence.n, -1, np.int64)
+    if own.timed and own.n and evidence.n <= CONCURRENT_MOST:
+        buckets, first = np.unique(own.group, return_index=True)
+        at = np.minimum(np.searchsorted(buckets, evidence.bucket), len(buckets) - 1)
+        out = np.where(buckets[at] == evidence.bucket, fold[first][at], -1)
+    return out
+
+
+def _said(problem: Problem, peers: Peers | None, banned: Ints, rng: np.random.Generator) -> dict[str, Floats]:
+    """What the calculations on packets say about own records, float64[own, K] each, concurrent packets left out."""
+    if peers is None:
+        return {}
+    said = {name: value.copy() for name, value in peers.raw(problem.own.x).items()}
+    share = np.bincount(banned[banned >= 0], minlength=problem.folds) / max(1, len(banned))
+    part: list[int] = []
+    for f in range(problem.folds):
+        part.append(f)
+        if f + 1 < problem.folds and share[part].sum() + share[f + 1] <= LEFT_OUT_MOST:
+            continue
+        rows = np.flatnonzero(np.isin(problem.fold, part))
+        if share[part].sum() > 0 and len(rows):
+            less = fit_peers(problem, rng, np.flatnonzero(np.isin(banned, part)))
+            heard = {} if less is None else less.raw(problem.own.x[rows])
+            for name, value in said.items():
+                value[rows] = heard.get(name, heard.get("regression", value[rows]))
+        part = []
+    return said
+
+
+def _believed(problem: Problem, peers: Peers | None, kernel: Kernel, rng: np.random.Generator) -> float:
+    """How widely single outcomes scatter around what peers' calculations say, relative to what lies near."""
+    if peers is None or problem.link is not Link.NUMERIC:
+        return 1.0
+    count = min(problem.peers.n, problem.settings.kernel_tuning_rows)
+    part = problem.peers.take(np.sort(rng.choice(problem.peers.n, count, replace=False)))
+    gap = part.target[:, 0] - _offset(peers.raw(part.x))[:, 0] - peers.linear[0].intercepts[part.node]
+    near = kernel.near(part.x).variance
+    return float(np.clip((part.amount @ (gap**2 + part.within)) / max(float(part.amount @ near), 1e-12), *BELIEVED))
+
+
 def _noise(scores: Floats, target: Floats, peers: Peers | None) -> float:
     if len(scores) < 2:
         return 1.0 if peers is None else peers.noise
@@ -301,7 +362,13 @@ def _folds(own: Records, settings: Settings, rng: np.random.Generator) -> tuple[
 
 
 def _cross_fitted(
-    problem: Problem, peers: Peers | None, fitted: bool, kernel: Kernel, offset: Floats | None, between: float, rows: Ints
+    problem: Problem,
+    said: dict[str, Floats],
+    fitted: bool,
+    kernel: Kernel,
+    offset: Floats | None,
+    between: float,
+    rows: Ints,
 ) -> tuple[tuple[str, ...], Floats, Near, Own | None]:
     """Scores of own records `rows` by every calculation, float64[n, J, K], none having seen its own fold.
 
@@ -309,13 +376,11 @@ def _cross_fitted(
     """
     x, link = problem.own.x, problem.link
     near = kernel.near(x[rows], fold=problem.fold[rows])
-    raw: dict[str, Floats] = {}
-    if peers is not None:
-        raw |= peers.raw(x[rows])
+    raw = {name: value[rows] for name, value in said.items()}
     first = None
     if fitted:
         own: dict[str, Floats] = {}
-        seen = {}
+        seen: dict[int, dict[str, Floats]] = {}
         for f in np.unique(problem.fold[rows]).tolist():
             model = fit_own(problem, np.flatnonzero(problem.fold != f), offset, between)
             first = model if f == 0 else first

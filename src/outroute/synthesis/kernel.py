@@ -8,7 +8,7 @@ not grow with the number of packets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,10 @@ class _Metric:
     square: Singles
     present: Singles | None
 
+    @property
+    def gaps(self) -> bool:
+        return self.present is not None
+
     def take(self, rows: Ints) -> _Metric:
         present = None if self.present is None else self.present[rows]
         return _Metric(value=self.value[rows], square=self.square[rows], present=present)
@@ -100,6 +104,7 @@ class Kernel:
     prior: float
     centre: Floats
     noise: float
+    marks: Ints
     landmarks: _Metric
     lists: tuple[Ints, ...]
 
@@ -120,7 +125,7 @@ class Kernel:
             node_mean=np.zeros((m, self.nodes + 1, k)),
             mean=np.zeros((m, k)),
         )
-        asked = _metric(x, self.weights, self.complete)
+        asked = _metric(x, self.weights, self.complete and not bool(np.isnan(x).any()))
         if candidates is not None:
             groups = [(np.arange(m), candidates)]
         elif len(self.lists) == 1:
@@ -138,19 +143,25 @@ class Kernel:
         out.score[:] = share if self.link is Link.NUMERIC else _score(share, self.link)
         return out
 
+    def _anew(self, items: Ints) -> _Metric:
+        """Items prepared for questions that miss a slot, though no packet does."""
+        return _metric(self.sample.x[items], self.weights, False)
+
     def _nearest(self, asked: _Metric, m: int) -> Ints:
         nearest = np.empty(m, np.int64)
+        marks = self.landmarks if asked.gaps == self.landmarks.gaps else self._anew(self.marks)
         step = max(1, BLOCK // len(self.lists))
         for i in range(0, m, step):
             part = np.arange(i, min(m, i + step))
-            nearest[part] = _distance(asked.take(part), self.landmarks).argmin(1)
+            nearest[part] = _distance(asked.take(part), marks).argmin(1)
         return nearest
 
     def _read(self, out: Near, asked: _Metric, rows: Ints, items: Ints, fold: Ints | None) -> None:
         if not len(items):
             return
         sample = self.sample
-        d2 = _distance(asked.take(rows), self.items.take(items))
+        there = self.items.take(items) if asked.gaps == self.items.gaps else self._anew(items)
+        d2 = _distance(asked.take(rows), there)
         weight = np.exp(d2 * np.float32(-0.5 / self.bandwidth)) * sample.amount[items].astype(np.float32)
         if fold is not None:
             weight = np.where(self.fold[items][None, :] == fold[:, None], np.float32(0.0), weight)
@@ -165,7 +176,9 @@ class Kernel:
         out.mass[rows] = total
         for c in range(target.shape[1]):
             part = np.add.reduceat(weight * target[:, c].astype(np.float32), starts, axis=1).astype(np.float64)
-            out.node_mean[rows[:, None], ids[None, :], c] = np.divide(part, mass, out=np.zeros_like(part), where=mass > 0)
+            out.node_mean[rows[:, None], ids[None, :], c] = np.divide(
+                part, mass, out=np.zeros_like(part), where=mass > 0
+            )
             out.mean[rows, c] = part.sum(1) / safe
         if self.link is Link.NUMERIC:
             second = (target[:, 0] ** 2 + sample.within[items]).astype(np.float32)
@@ -191,7 +204,7 @@ def fit_kernel(
 
     Args:
         sample: packets in canonical order, then own records (node -1).
-        fold: int64[n], cross-fitting fold of own records, -1 for packets.
+        fold: int64[n], cross-fitting fold of own records; of packets the fold that must not see them, or -1.
         nodes: number of peer nodes.
         weights: float64[D], weight of each slot in similarity.
         link: kind of outcome.
@@ -204,15 +217,16 @@ def fit_kernel(
     share = weights / weights.sum()
     items = _metric(sample.x, share, complete)
     everything = np.arange(sample.n)
-    marks, lists = items.take(everything[:1]), (everything,)
+    marks: Ints = everything[:1]
+    lists: tuple[Ints, ...] = (everything,)
     if sample.n > settings.kernel_candidates:
         marks, lists = _regions(items, sample.n, settings, rng)
     total = np.maximum(sample.amount.sum(), 1e-12)
     centre = (sample.amount @ sample.target) / total
-    if not sample.n:
-        k = sample.target.shape[1]
-        centre = np.full(k, 0.0 if link is Link.NUMERIC else 1.0 / max(2, k))
-    noise = float(sample.amount @ ((sample.target[:, 0] - centre[0]) ** 2 + sample.within) / total)
+    if link is not Link.NUMERIC:
+        centre = (sample.amount @ sample.target + 1.0 / max(2, sample.target.shape[1])) / (total + 1.0)
+    around = (sample.target[:, 0] - centre[0]) ** 2 + sample.within
+    noise = float(sample.amount @ around / total) if sample.n else 1.0
     base = Kernel(
         link=link,
         weights=share,
@@ -225,15 +239,17 @@ def fit_kernel(
         prior=settings.kernel_prior,
         centre=centre,
         noise=noise,
-        landmarks=marks,
+        marks=marks,
+        landmarks=items.take(marks),
         lists=lists,
     )
     return _tuned(base, settings, rng)
 
 
-def _regions(items: _Metric, n: int, settings: Settings, rng: np.random.Generator) -> tuple[_Metric, tuple[Ints, ...]]:
+def _regions(items: _Metric, n: int, settings: Settings, rng: np.random.Generator) -> tuple[Ints, tuple[Ints, ...]]:
     count = int(np.ceil(n / REGION_ITEMS))
-    marks = items.take(np.sort(rng.choice(n, count, replace=False)))
+    drawn = np.sort(rng.choice(n, count, replace=False))
+    marks = items.take(drawn)
     home = np.empty(n, np.int64)
     step = max(1, BLOCK // count)
     for i in range(0, n, step):
@@ -246,13 +262,11 @@ def _regions(items: _Metric, n: int, settings: Settings, rng: np.random.Generato
     for row in between:
         enough = int(np.searchsorted(np.cumsum(sizes[row]), settings.kernel_candidates)) + 1
         lists.append(np.sort(np.concatenate([members[j] for j in row[:enough]])))
-    return marks, tuple(lists)
+    return drawn, tuple(lists)
 
 
 def _tuned(kernel: Kernel, settings: Settings, rng: np.random.Generator) -> Kernel:
     """Choose the bandwidth by predicting packets of one node from the others (own records: other folds)."""
-    from dataclasses import replace
-
     sample = kernel.sample
     if not sample.n:
         return kernel

@@ -40,7 +40,8 @@ class Settings:
         boost_rows: most packets that boosting reads, for time.
         boost_trees, boost_rounds, boost_rate, boost_leaves, boost_leaf_rows, boost_bins: size of the
             boosted correction; each round re-linearises the loss.
-        boost_own_least: own records from which boosting on own records is worth trying.
+        boost_trees_large: int = 50
+    boost_own_least: own records from which boosting on own records is worth trying.
         neighbours: bandwidth grid of the kernel, in effective observations within reach.
         kernel_candidates: packets that one question looks at; a full cell holds 4,096.
         kernel_tuning_rows: packets used to choose among `neighbours`.
@@ -76,6 +77,7 @@ class Settings:
     boost_leaves: int = 31
     boost_leaf_rows: int = 20
     boost_bins: int = 64
+    boost_trees_large: int = 50
     boost_own_least: int = 600
     neighbours: tuple[float, ...] = (20.0, 50.0, 120.0, 300.0)
     kernel_candidates: int = 2_048

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from outroute.datasets import Dataset, GroupKind
 from outroute.errors import DataError
@@ -26,6 +27,11 @@ NO_GROUP = (
 MIN_GROUPS = 10
 """Held-out groups below which a grouped trial says little: three test groups in each repeat."""
 
+BLOCKS = 20
+"""Equal stretches of time that are held out instead where the schema's buckets are fewer than ``MIN_GROUPS``."""
+
+_DAY = 86_400
+
 
 def dataset_of(
     name: str,
@@ -39,7 +45,7 @@ def dataset_of(
     """Turn a table into a data set.
 
     Rows are held out together by subject when the mapping names one, else by the schema's time bucket when it names a
-    time, else one by one.
+    time (or by shorter stretches where buckets are fewer than ``MIN_GROUPS``), else one by one.
 
     Args:
         name: for the report.
@@ -74,15 +80,12 @@ def dataset_of(
     if mapping.subject:
         group = np.unique(observed.subject.astype(str), return_inverse=True)[1].reshape(-1).astype(np.int64)
         kind = GroupKind.SUBJECT
-    elif observed.time is not None:
-        width = schema.time.bucket_seconds
-        group = observed.time // width
-        kind = GroupKind.BUCKET
         if len(np.unique(group)) < MIN_GROUPS:
-            notes.append(
-                f"only {len(np.unique(group))} time buckets: give the schema a shorter bucket, or more data, for "
-                "intervals that mean something"
-            )
+            notes.append(f"only {len(np.unique(group))} subjects: intervals mean little with so few")
+    elif observed.time is not None:
+        group, note = _blocks(observed.time, schema.time.bucket_seconds)
+        kind = GroupKind.BUCKET
+        notes += note
     outcome = observed.outcome
     if schema.outcome.has_classes:
         names = np.array([*schema.outcome.classes, None], dtype=object)
@@ -102,3 +105,31 @@ def dataset_of(
         licence="the user's",
         notes=tuple(notes),
     )
+
+
+def _blocks(time: NDArray[np.int64], bucket: int) -> tuple[NDArray[np.int64], list[str]]:
+    """Rows held out together by time: the schema's buckets, or shorter stretches where those are too few.
+
+    Args:
+        time: int64 ``[n]``, seconds.
+        bucket: the schema's bucket, seconds.
+
+    Returns:
+        The number of each row's group, and notes.
+    """
+    group = time // bucket
+    found = len(np.unique(group))
+    if found >= MIN_GROUPS:
+        return group, []
+    first, span = int(time.min()), int(time.max() - time.min()) + 1
+    width = -(-span // BLOCKS)
+    if width >= _DAY:
+        width = -(-width // _DAY) * _DAY
+        first -= first % _DAY
+    group = (time - first) // width
+    made = len(np.unique(group))
+    length = f"{width // _DAY} days" if width >= _DAY else f"{width:,} seconds"
+    notes = [f"the schema's time buckets are {found} only: rows are held out in {made} stretches of {length} instead"]
+    if made < MIN_GROUPS:
+        notes.append(f"only {made} stretches of time: more data is needed for intervals that mean something")
+    return group, notes

