@@ -47,7 +47,9 @@ def _walk(command: Any, name: str, parts: list[str]) -> None:
     kinds = get_type_hints(command.callback)
     arguments = [p for p in taken if p.param_type_name == "argument"]
     options = [p for p in taken if p.param_type_name == "option"]
-    usage = " ".join([name, *map(_argument, arguments), *(f"{p.opts[0]} {_value(kinds[p.name])}" for p in options if p.required)])
+    usage = " ".join(
+        [name, *map(_argument, arguments), *(f"{p.opts[0]} {_value(kinds[p.name])}" for p in options if p.required)]
+    )
     parts.append(f"```\n{usage}{' [OPTIONS]' if options else ''}\n```\n")
     if taken:
         parts += ["| | | |", "|---|---|---|"]

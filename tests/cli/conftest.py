@@ -24,6 +24,8 @@ COLUMNS = "visit,patient,hospital,day,age,sex,crp,grade,los,sick"
 DROP = [f"--drop={name}" for name in ("hospital", "day", "grade", "los")]
 IDS = ["--case", "visit", "--subject", "patient"]
 TIMEOUT = 120
+#: Rows of one hospital.
+ROWS = 80
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -138,12 +140,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(3)
     for name, base in (("north", 0.0), ("south", 0.6), ("west", -0.4)):
-        write_table(folder / f"{name}.csv", rows_of(name, 120, base, rng))
+        write_table(folder / f"{name}.csv", rows_of(name, ROWS, base, rng))
     rows = [line for n in ("north", "south", "west") for line in (folder / f"{n}.csv").read_text().splitlines()[1:]]
     write_table(folder / "all.csv", rows)
     (folder / "ward.toml").write_text(SCHEMA, encoding="utf-8")
     for name in ("north", "south"):
-        made = ["--schema", folder / "ward.toml", *IDS, "--node", folder / name]
+        made: list[str | Path] = ["--schema", folder / "ward.toml", *IDS, "--node", folder / name]
         invoke("observe", folder / f"{name}.csv", *made)
         invoke("distil", "--node", folder / name, "-o", folder / f"{name}.orp")
     invoke("receive", folder / "south.orp", "--node", folder / "north")

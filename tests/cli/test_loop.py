@@ -12,20 +12,22 @@ from outroute.cli._views import show_insight
 from outroute.node import Node, Source
 from outroute.schema import load
 
-from .conftest import DROP, IDS, PROGRAM, in_json, invoke
+from .conftest import DROP, IDS, PROGRAM, ROWS, in_json, invoke
 
 
-def test_the_loop_from_a_table_to_a_confirmed_outcome(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_from_a_table_to_a_confirmed_outcome(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     north, south = built / "north.csv", built / "south.csv"
     invoke("schema", "infer", north, "--outcome", "sick", *IDS, *DROP, "-o", "ward.toml")
     invoke("schema", "check", "ward.toml")
     first = invoke("observe", north, "--schema", "ward.toml", *IDS, "--node", "north")
-    assert "120 rows: 120 new" in first.stdout
+    assert f"{ROWS} rows: {ROWS} new" in first.stdout
     assert "nobody has reviewed age, sex, crp, sick" in first.stderr
     invoke("observe", south, "--schema", "ward.toml", *IDS, "--node", "south")
     again = in_json("observe", north, *IDS, "--node", "north")
-    assert (again["added"], again["duplicate"]) == (0, 120)
+    assert (again["added"], again["duplicate"]) == (0, ROWS)
 
     made = in_json("distil", "--node", "south", "-o", "south.orp")
     assert made["packets"] == made["outbox"]["packets"] > 5
@@ -57,7 +59,7 @@ def test_the_loop_from_a_table_to_a_confirmed_outcome(built: Path, tmp_path: Pat
     assert in_json("confirm", "visit-4711", "yes", "--node", "north")["result"] == "confirmed"
     assert in_json("confirm", "visit-4711", "yes", "--node", "north")["result"] == "duplicate"
     status = in_json("status", "--node", "north")
-    assert (status["known"], status["waiting"], status["questions"]) == (121, 0, 0)
+    assert (status["known"], status["waiting"], status["questions"]) == (ROWS + 1, 0, 0)
     assert status["received"] == {"packets": made["packets"], "nodes": 1}
     assert "of 1 other node in force" in invoke("status", "--node", "north").stdout
 
@@ -74,17 +76,17 @@ def test_an_outcome_that_comes_later_is_waited_for(world: Path) -> None:
     first = rows[0].split(",")
     Path("late.csv").write_text("\n".join([header, *(r.rsplit(",", 1)[0] + "," for r in rows)]) + "\n")
     invoke("observe", "late.csv", *IDS, "--schema", "ward.toml", "--node", "west")
-    assert in_json("status", "--node", "west")["waiting"] == 120
-    assert in_json("distil", "--node", "west")["withheld"] == {"no_outcome": 120}
+    assert in_json("status", "--node", "west")["waiting"] == ROWS
+    assert in_json("distil", "--node", "west")["withheld"] == {"no_outcome": ROWS}
     invoke("confirm", first[0], "no", "--node", "west")
-    assert in_json("observe", "west.csv", *IDS, "--node", "west")["confirmed"] >= 119
+    assert in_json("observe", "west.csv", *IDS, "--node", "west")["confirmed"] >= ROWS - 1
 
 
 def test_a_mapping_and_options_that_say_the_same_are_refused(world: Path) -> None:
     invoke("schema", "mapping", "ward.toml", "west.csv", *IDS, "-o", "mapping.toml")
     told = invoke("observe", "west.csv", "--mapping", "mapping.toml", "--case", "visit", "--node", "north", code=2)
     assert "give one or the other" in told.stderr
-    assert in_json("observe", "west.csv", "--mapping", "mapping.toml", "--node", "north")["added"] == 120
+    assert in_json("observe", "west.csv", "--mapping", "mapping.toml", "--node", "north")["added"] == ROWS
 
 
 def test_a_contributor_of_nothing_is_not_named(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, split_names, warn, working
+from outroute.cli._node_dir import SCHEMA_FILE, open_node, others, several
 from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
 from outroute.cli._views import show_trial
 from outroute.cli.demo import steps
-from outroute.cli.node import SCHEMA_FILE, open_node, others
 from outroute.errors import DataError, PrivacyError
 
 if TYPE_CHECKING:
@@ -155,6 +155,9 @@ def evaluate(
             ours = OutcomeRouting(k=k, progress=shown.inner)
             methods = [ours, *trial.standard_opponents(), trial.pooled_same_estimator(pooled_same)]
         result = trial.run(data, methods, repeats=repeats, seed=seed, progress=shown.method)
+    if peers is not None:  # one site is what was asked for
+        kept = tuple(text for text in result.warnings if "one site only" not in text)
+        result = dataclasses.replace(result, warnings=kept)
     if plot is not None:
         from outroute.trial.plots import forest
 
@@ -168,7 +171,7 @@ def evaluate(
     else:
         show_trial(result)
         if peers is not None:
-            out.print(f"with {len(peers):,} packets of {len(_authors(peers)):,} other nodes", highlight=False)
+            out.print(f"with {several(len(peers), 'packet')} of {several(len(_authors(peers)), 'other node')}")
     if plot is not None:
         say(f"Picture: {plot}")
     if result.repeats < repeats:

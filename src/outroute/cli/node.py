@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,28 +15,25 @@ from outroute.cli._common import (
     handled,
     out,
     say,
-    split_names,
     warn,
     working,
     write_files,
 )
+from outroute.cli._node_dir import (
+    SCHEMA_FILE,
+    loaded_schema,
+    mapping_for,
+    open_node,
+    others,
+    several,
+    try_first_rows,
+)
 from outroute.cli._options import Case, Force, Json, MappingFile, Subject, Time
 from outroute.cli._views import positive_class, show_insight
 from outroute.cli.packet import read_packets
-from outroute.errors import DataError, StoreError
+from outroute.errors import DataError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from outroute.node import Node
-    from outroute.packet import PacketArray
-    from outroute.schema import Schema
-    from outroute.tables.mapping import TableMapping
-
-__all__ = ["NodeDir", "ask", "confirm", "distil", "observe", "open_node", "others", "receive", "status"]
-
-SCHEMA_FILE, MARKS_FILE = "schema.toml", "schema.landmarks"
+__all__ = ["ask", "confirm", "distil", "observe", "receive", "status"]
 
 NodeDir = Annotated[Path, typer.Option("--node", help="The node's directory: its key, its observations, its packets.")]
 DEFAULT_DIR = Path("node")
@@ -45,56 +41,6 @@ SchemaOption = Annotated[
     Path | None,
     typer.Option("--schema", help="What the network agrees on; needed once, the node keeps it.", show_default=False),
 ]
-
-
-def open_node(directory: Path, schema: Path | None = None) -> Node:
-    """Open the node in a directory, or make it when a schema is given.
-
-    Raises:
-        StoreError: there is no node and no schema, or the directory belongs to another schema.
-    """
-    from outroute import schema as schemas
-    from outroute.node import Node
-
-    if directory.exists() and not directory.is_dir():
-        raise StoreError(f"'{directory}' is a file: give the node's directory with --node", code="node.missing")
-    kept = directory / SCHEMA_FILE
-    if not kept.exists():
-        if schema is None:
-            raise StoreError(
-                f"There is no node in '{directory}': make one with outroute observe TABLE --schema SCHEMA --node "
-                f"{directory}",
-                code="node.missing",
-            )
-        _keep(directory, schemas.load(schema))
-        waiting = schemas.unreviewed(schema)
-        if waiting:
-            warn(
-                f"nobody has reviewed {', '.join(waiting[:5])}{', ...' if len(waiting) > 5 else ''} of the new node's "
-                "schema, and it cannot change any more once packets have left: see outroute schema check"
-            )
-    loaded = schemas.load(kept)
-    if schema is not None:
-        given = schemas.load(schema)
-        if given.id != loaded.id:
-            raise StoreError(
-                f"'{directory}' belongs to schema '{loaded.name}' ({loaded.id.hex()[:16]}), {schema} is another one "
-                f"({given.id.hex()[:16]}): leave --schema out, or give another directory with --node",
-                code="node.schema",
-            )
-    return Node(loaded, data_dir=directory)
-
-
-def _keep(directory: Path, schema: Schema) -> None:
-    from outroute.schema import drawn_landmarks, dumps
-
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    drawn = drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
-    files: dict[Path, str | bytes] = {}
-    if not drawn:
-        files[directory / MARKS_FILE] = schema.landmarks.to_bytes()
-    files[directory / SCHEMA_FILE] = dumps(schema, landmarks_file=None if drawn else MARKS_FILE)
-    write_files(files, force=True)
 
 
 @handled
@@ -127,9 +73,9 @@ def observe(
 
     Exit code 1: some rows were refused (they are named); the others are in.
     """
-    own = _mapping_for(node, schema, mapping, outcome, case, subject, time)
+    own = mapping_for(node, schema, mapping, outcome, case, subject, time)
     if not (node / SCHEMA_FILE).exists():
-        _try_first_rows(table, own, _loaded(node, schema))
+        try_first_rows(table, own, loaded_schema(node, schema))
     with open_node(node, schema) as opened:
         try:
             with working(f"Observing {table}"):
@@ -164,61 +110,6 @@ def observe(
         raise typer.Exit(EXIT_PROBLEMS)
 
 
-def _loaded(node: Path, schema: Path | None) -> Schema:
-    """The schema that a node has or will have."""
-    from outroute import schema as schemas
-
-    if schema is not None:
-        return schemas.load(schema)
-    if not (node / SCHEMA_FILE).exists():
-        raise StoreError(
-            f"There is no node in '{node}' yet: say which schema it serves with --schema", code="node.missing"
-        )
-    return schemas.load(node / SCHEMA_FILE)
-
-
-def _mapping_for(
-    node: Path,
-    schema: Path | None,
-    mapping: Path | None,
-    outcome: str | None,
-    case: list[str] | None,
-    subject: list[str] | None,
-    time: list[str] | None,
-) -> TableMapping:
-    from outroute.tables.mapping import default_mapping, load_mapping
-
-    loaded = _loaded(node, schema)
-    if mapping is None:
-        if not case:
-            raise DataError(
-                "Name the column that names a case with --case: without it, the same row read twice would count twice",
-                code="data.case",
-            )
-        return default_mapping(
-            loaded, outcome=outcome, case=split_names(case), subject=split_names(subject), time=split_names(time)
-        )
-    if outcome or case or subject or time:
-        raise DataError(
-            "A mapping says itself what --case, --subject, --time and --outcome say: give one or the other",
-            code="data.mapping",
-        )
-    own = load_mapping(mapping, loaded)
-    if not own.case:
-        raise DataError(f'{mapping} names no case column: add case = "..." at its top', code="data.case")
-    return own
-
-
-def _try_first_rows(table: str, own: TableMapping, schema: Schema) -> None:
-    """Refuse a table that cannot be used before a node is made for it; a pipe can be read once only."""
-    from outroute.tables.applying import apply_batches
-    from outroute.tables.reading import iter_batches
-
-    if table != "-":
-        for _ in apply_batches(own, schema, islice(iter_batches(table), 1), outcomes="optional"):
-            pass
-
-
 @handled
 def distil(
     node: NodeDir = DEFAULT_DIR,
@@ -247,6 +138,8 @@ def distil(
 
     outroute distil --node north -o north.orp
     """
+    if output is not None:
+        _writable(output, force)
     with open_node(node) as opened:
         with working("Distilling"):
             made = opened.distil(k=k, streaming=streaming)
@@ -278,6 +171,14 @@ def distil(
         warn(f"in {made.agreeing:,} packets all outcomes agree: who knows a member of such a cohort knows its outcome")
     if output is not None:
         say(f"Written to {output}. Look inside: outroute packet inspect {output} --schema {node / SCHEMA_FILE}")
+
+
+def _writable(path: Path, force: bool) -> None:
+    """Refuse an output that cannot be written before packets are made: what is grouped once stays grouped."""
+    if path.exists() and not force:
+        raise DataError(f"'{path}' exists already; --force replaces it", code="file.exists")
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"There is no folder '{path.absolute().parent}'; make it first", code="file.folder")
 
 
 @handled
@@ -315,12 +216,12 @@ def receive(
         )
     else:
         out.print(
-            f"{_several(count, 'packet')} accepted; {_several(len(held), 'packet')} of "
-            f"{_several(authors, 'other node')} in force here now",
+            f"{several(count, 'packet')} accepted; {several(len(held), 'packet')} of "
+            f"{several(authors, 'other node')} in force here now",
             highlight=False,
         )
         if own:
-            say(f"{_several(own, 'packet')} of this node itself: its own records say more, so they do not count")
+            say(f"{several(own, 'packet')} of this node itself: its own records say more, so they do not count")
         for reason, number in refused.items():
             warn(f"{number:,} refused: {reason.text}")
         if Rejection.SCHEMA in refused:
@@ -332,21 +233,6 @@ def receive(
             say(f"'{file}' does not end with a whole packet: it was cut off on its way, so ask for it again.")
     if refused:
         raise typer.Exit(EXIT_PROBLEMS)
-
-
-def others(node: Node) -> PacketArray:
-    """What a node has received from others; its own packets would count its own records twice."""
-    import numpy as np
-
-    assert node.identity is not None
-    received = node.received()
-    own = np.frombuffer(node.identity.public_key, dtype=np.uint8)
-    foreign: NDArray[np.bool_] = (received["author"] != own).any(axis=1)
-    return received[foreign]
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 @handled
@@ -451,7 +337,7 @@ def status(node: NodeDir = DEFAULT_DIR, as_json: Json = False) -> None:
         "conflicts": f"{counts['conflicts']:,} cases changed after they left in a packet",
         "own packets": f"{sum(n for name, n in counts.items() if name.startswith('packets_')):,}: "
         + ", ".join(f"{n:,} {name[8:]}" for name, n in counts.items() if name.startswith("packets_")),
-        "received": f"{_several(len(held), 'packet')} of {_several(authors, 'other node')} in force",
+        "received": f"{several(len(held), 'packet')} of {several(authors, 'other node')} in force",
     }
     for name, value in lines.items():
         out.print(f"{name:>20}  {value}", markup=False, highlight=False)

@@ -28,9 +28,7 @@ def _of_mappings(schema: Schema, cases: Sequence[Any]) -> NDArray[np.uint16]:
     columns: dict[str, list[Any]] = {}
     for i, case in enumerate(cases):
         if not isinstance(case, Mapping):
-            raise DataError(
-                "a case maps field names to values; a table goes to ask_many", code="data.case"
-            )
+            raise DataError("a case maps field names to values; a table goes to ask_many", code="data.case")
         for name, value in case.items():
             if not isinstance(value, str) and np.ndim(value):
                 raise DataError(f"{name}: one value a case, not {type(value).__name__}; see ask_many", code="data.case")

@@ -97,6 +97,7 @@ class Fold:
         repeat: number of the repeat, from 0.
         seed: seed of the whole trial.
         protocol: name of the splitting protocol.
+        by_subject: rows of one `group` are one subject's, so that k counts groups.
     """
 
     schema: Schema
@@ -106,6 +107,7 @@ class Fold:
     repeat: int
     seed: int
     protocol: str
+    by_subject: bool = False
     _memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def rng(self, purpose: str) -> np.random.Generator:

@@ -52,7 +52,6 @@ class OutcomeRouting:
         replicas: copies of each packet.
         learn: learn landmarks from founders' packets; otherwise the schema's own are used.
         on_node: called with the fold, each site's node and its name after it has answered, before it is closed.
-        peers_only: do not use own records (a newcomer).
     """
 
     k: int | None = None
@@ -123,7 +122,7 @@ class OutcomeRouting:
 
         def show(site: str) -> tuple[int, NDArray[np.uint16]]:
             with Node(fold.schema, clock=lambda: _now(fold), seed=fold.seed) as node:
-                _observe(node, fold.schema, fold.train[site], slice(None))
+                _observe(node, fold, fold.schema, fold.train[site], slice(None))
                 node.distil(k=self.k, grouping=self.grouping)
                 packets = node.outbox()
             pick = fold.rng(f"founders of {site}").permutation(len(packets))[:FOUNDERS_PACKETS]
@@ -145,7 +144,7 @@ class OutcomeRouting:
                 rows, node = fold.train[site], nodes[site]
                 # Streaming takes rows in order of time where there is one, else in the order of the table.
                 order = np.arange(len(rows)) if rows.time is None else np.argsort(rows.time, kind="stable")
-                _observe(node, schema, rows, order[part * len(rows) // parts : (part + 1) * len(rows) // parts])
+                _observe(node, fold, schema, rows, order[part * len(rows) // parts : (part + 1) * len(rows) // parts])
                 made = node.distil(k=self.k, streaming=self.streaming, grouping=self.grouping)
                 packets[site] += made.packets
                 if made.packets:
@@ -178,12 +177,13 @@ def _codes(schema: Schema, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.ui
     return encode(schema, columns).codes
 
 
-def _observe(node: Node, schema: Schema, rows: Rows, part: Any) -> None:
+def _observe(node: Node, fold: Fold, schema: Schema, rows: Rows, part: Any) -> None:
     columns = {name: values[part] for name, values in rows.columns.items()}
     node.observe_encoded(
         _codes(schema, columns),
         rows.y[part],
         cases=rows.case[part],
+        subjects=rows.group[part] if fold.by_subject else None,
         times=None if rows.time is None else rows.time[part],
     )
 

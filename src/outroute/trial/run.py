@@ -128,6 +128,7 @@ def fold_of(prepared: Prepared, parts: Split, *, seed: int, protocol: Protocol) 
         repeat=parts.repeat,
         seed=seed,
         protocol=protocol.value,
+        by_subject=prepared.dataset.group_kind is GroupKind.SUBJECT,
     )
 
 

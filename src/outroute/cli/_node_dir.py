@@ -1,0 +1,145 @@
+"""A node's directory: opening or making the node in it, and what the commands ask of it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outroute.cli._common import split_names, warn, write_files
+from outroute.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from outroute.node import Node
+    from outroute.packet import PacketArray
+    from outroute.schema import Schema
+    from outroute.tables.mapping import TableMapping
+
+__all__ = ["SCHEMA_FILE", "loaded_schema", "mapping_for", "open_node", "others", "several", "try_first_rows"]
+
+SCHEMA_FILE, MARKS_FILE = "schema.toml", "schema.landmarks"
+
+
+def open_node(directory: Path, schema: Path | None = None) -> Node:
+    """Open the node in a directory, or make it when a schema is given.
+
+    Raises:
+        StoreError: there is no node and no schema, or the directory belongs to another schema.
+    """
+    from outroute import schema as schemas
+    from outroute.node import Node
+
+    if directory.exists() and not directory.is_dir():
+        raise StoreError(f"'{directory}' is a file: give the node's directory with --node", code="node.missing")
+    kept = directory / SCHEMA_FILE
+    if not kept.exists():
+        if schema is None:
+            raise StoreError(
+                f"There is no node in '{directory}': make one with outroute observe TABLE --schema SCHEMA --node "
+                f"{directory}",
+                code="node.missing",
+            )
+        _keep(directory, schemas.load(schema))
+        waiting = schemas.unreviewed(schema)
+        if waiting:
+            warn(
+                f"nobody has reviewed {', '.join(waiting[:5])}{', ...' if len(waiting) > 5 else ''} of the new node's "
+                "schema, and it cannot change any more once packets have left: see outroute schema check"
+            )
+    loaded = schemas.load(kept)
+    if schema is not None:
+        given = schemas.load(schema)
+        if given.id != loaded.id:
+            raise StoreError(
+                f"'{directory}' belongs to schema '{loaded.name}' ({loaded.id.hex()[:16]}), {schema} is another one "
+                f"({given.id.hex()[:16]}): leave --schema out, or give another directory with --node",
+                code="node.schema",
+            )
+    return Node(loaded, data_dir=directory)
+
+
+def _keep(directory: Path, schema: Schema) -> None:
+    from outroute.schema import drawn_landmarks, dumps
+
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    drawn = drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
+    files: dict[Path, str | bytes] = {}
+    if not drawn:
+        files[directory / MARKS_FILE] = schema.landmarks.to_bytes()
+    files[directory / SCHEMA_FILE] = dumps(schema, landmarks_file=None if drawn else MARKS_FILE)
+    write_files(files, force=True)
+
+
+def loaded_schema(node: Path, schema: Path | None) -> Schema:
+    """The schema that a node has or will have."""
+    from outroute import schema as schemas
+
+    if schema is not None:
+        return schemas.load(schema)
+    if not (node / SCHEMA_FILE).exists():
+        raise StoreError(
+            f"There is no node in '{node}' yet: say which schema it serves with --schema", code="node.missing"
+        )
+    return schemas.load(node / SCHEMA_FILE)
+
+
+def others(node: Node) -> PacketArray:
+    """What a node has received from others; its own packets would count its own records twice."""
+    import numpy as np
+
+    assert node.identity is not None
+    received = node.received()
+    own = np.frombuffer(node.identity.public_key, dtype=np.uint8)
+    foreign: NDArray[np.bool_] = (received["author"] != own).any(axis=1)
+    return received[foreign]
+
+
+def several(count: int, what: str) -> str:
+    """A count and its noun."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def mapping_for(
+    node: Path,
+    schema: Path | None,
+    mapping: Path | None,
+    outcome: str | None,
+    case: list[str] | None,
+    subject: list[str] | None,
+    time: list[str] | None,
+) -> TableMapping:
+    """How the columns of a node's table become fields: by a mapping file, or by options."""
+    from outroute.tables.mapping import default_mapping, load_mapping
+
+    loaded = loaded_schema(node, schema)
+    if mapping is None:
+        if not case:
+            raise DataError(
+                "Name the column that names a case with --case: without it, the same row read twice would count twice",
+                code="data.case",
+            )
+        return default_mapping(
+            loaded, outcome=outcome, case=split_names(case), subject=split_names(subject), time=split_names(time)
+        )
+    if outcome or case or subject or time:
+        raise DataError(
+            "A mapping says itself what --case, --subject, --time and --outcome say: give one or the other",
+            code="data.mapping",
+        )
+    own = load_mapping(mapping, loaded)
+    if not own.case:
+        raise DataError(f'{mapping} names no case column: add case = "..." at its top', code="data.case")
+    return own
+
+
+def try_first_rows(table: str, own: TableMapping, schema: Schema) -> None:
+    """Refuse a table that cannot be used before a node is made for it; a pipe can be read once only."""
+    from outroute.tables.applying import apply_batches
+    from outroute.tables.reading import iter_batches
+
+    if table != "-":
+        for _ in apply_batches(own, schema, islice(iter_batches(table), 1), outcomes="optional"):
+            pass
