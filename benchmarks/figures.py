@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -73,6 +74,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
+    # A shell starts background jobs deaf to interrupts; here one keeps the finished repeats.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     k = int(SETS[args.name]["k"])
     data = load(args.name, 1 if args.variants else k)
     ours = OutcomeRouting(k=k)
@@ -93,7 +96,7 @@ def main() -> None:
         print(f"{time.monotonic() - started:6.0f} s  repeat {p.repeat + 1}/{p.repeats} {p.method}", file=sys.stderr)
 
     result = trial.run(data, methods, repeats=args.repeats, seed=args.seed, protocol=protocol, progress=progress)
-    found = result.to_json() | {"strata": strata(result), "k": k, "seconds": time.monotonic() - started}
+    found = result.to_json() | {"strata": strata(result), "k": k, "seconds_in_all": time.monotonic() - started}
     if args.save:
         args.save.mkdir(parents=True, exist_ok=True)
         name = args.name + ("-variants" if args.variants else "")
