@@ -7,11 +7,12 @@ a busy machine their threads wait for each other.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from outroute.node import threads
 
 __all__ = ["cores", "side_by_side", "single_threaded"]
 
@@ -26,19 +27,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-@cache
-def _controller() -> Any:
-    import sklearn.utils  # noqa: F401  (its libraries must be loaded before they can be limited)
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-@contextmanager
-def single_threaded() -> Iterator[None]:
+def single_threaded() -> AbstractContextManager[None]:
     """Numerical libraries use one thread inside."""
-    with _controller().limit(limits=1):
-        yield
+    return threads.single_threaded(boosting=True)
 
 
 def side_by_side(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
