@@ -69,7 +69,9 @@ def table(name: str, found: dict[str, Any]) -> list[str]:
         f"reply), {found['records_out']} records left a site."
     )
     if found["repeats"] < 20:
-        out[-1] += f" **{found['repeats']} repeats are fewer than the 20 that the protocol asks for: the run was cut short.**"
+        out[-1] += (
+            f" **{found['repeats']} repeats are fewer than the 20 that the protocol asks for: the run was cut short.**"
+        )
     out += ["", "| | " + " | ".join(metrics) + " | " + " | ".join(f"ours minus this, {m}" for m in pair) + " |"]
     out.append("|---" * (1 + len(metrics) + len(pair)) + "|")
     order = [m for m in LABELS if m in found["scores"]]
