@@ -64,7 +64,8 @@ def forest(result: Result, path: Path, *, other: str = "local", metric: str | No
         f"gain in {_METRICS.get(metric, metric)} over {LABELS.get(other, other)} (right of 0: "
         f"{LABELS.get(result.subject, result.subject)} is better)"
     )
-    axes.set_title(f"{result.dataset}, {result.repeats} repeats, protocol {result.protocol.value}")
+    repeats = f"{result.repeats} repeat{'s' if result.repeats != 1 else ''}"
+    axes.set_title(f"{result.dataset}, {repeats}, protocol {result.protocol.value}")
     try:
         figure.savefig(path)
     except ValueError as error:
