@@ -120,7 +120,8 @@ def demo(
     out, the same at every airline. Everything runs in this process; no
     server is started and nothing is fetched.
 
-    The small airlines (AS, F9, YV, HA, OO) are the point: they gain most.
+    The small airlines (AS, F9, YV, HA, OO) are the point: most of them gain.
+    Who does worse than alone stays in the table.
 
     Examples:
 
