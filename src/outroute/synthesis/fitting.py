@@ -12,6 +12,7 @@ from outroute.synthesis.calculations import Own, Peers, Problem, finish, fit_own
 from outroute.synthesis.evidence import Evidence, Floats, Ints, Records, SchemaLike, class_count
 from outroute.synthesis.intervals import Spread, bounds, fit_spread
 from outroute.synthesis.kernel import Kernel, Near, fit_kernel
+from outroute.synthesis.leftout import believed, left_out
 from outroute.synthesis.recalibration import Recalibration, recalibrate
 from outroute.synthesis.regression import spread_guess
 from outroute.synthesis.scores import (
@@ -43,8 +44,6 @@ DEFAULT_WEIGHT = {
     "local-boosting": 0.25,
 }
 """Weights before any outcome has spoken: what reads peers first, what reads a handful of records last."""
-BELIEVED = (0.1, 2.0)
-"""Bounds of what packets may claim about the scatter of outcomes; beyond them the fit is at fault."""
 CONCURRENT_MOST = 20_000
 """Packets up to which those concurrent with own records are left out of their scores. It takes a fit of everything
 for each fold; above this, minutes for one asker, and peers are believed a little too much instead."""
@@ -279,7 +278,9 @@ def fit(
         near,
         last.variance,
         available / max(1, len(rows)),
-        _believed(problem, peers, kernel, rng),
+        np.einsum("j,njk->nk", weights, (moved - mixed[:, None]) ** 2),
+        believed(problem, peers, kernel, rng),
+        left_out(problem, peers, kernel, DEFAULT_WEIGHT),
         scale=scale,
         outcome_range=(float(schema.outcome.low or 0.0), float(schema.outcome.high or 0.0)),
     )
@@ -332,17 +333,6 @@ def _said(problem: Problem, peers: Peers | None, banned: Ints, rng: np.random.Ge
                 value[rows] = heard.get(name, heard.get("regression", value[rows]))
         part = []
     return said
-
-
-def _believed(problem: Problem, peers: Peers | None, kernel: Kernel, rng: np.random.Generator) -> float:
-    """How widely single outcomes scatter around what peers' calculations say, relative to what lies near."""
-    if peers is None or problem.link is not Link.NUMERIC:
-        return 1.0
-    count = min(problem.peers.n, problem.settings.kernel_tuning_rows)
-    part = problem.peers.take(np.sort(rng.choice(problem.peers.n, count, replace=False)))
-    gap = part.target[:, 0] - _offset(peers.raw(part.x))[:, 0] - peers.linear[0].intercepts[part.node]
-    near = kernel.near(part.x).variance
-    return float(np.clip((part.amount @ (gap**2 + part.within)) / max(float(part.amount @ near), 1e-12), *BELIEVED))
 
 
 def _noise(scores: Floats, target: Floats, peers: Peers | None) -> float:
