@@ -154,4 +154,6 @@ def make_schema(d: Json) -> Schema:
             else drawn_landmarks(fields, marks["draw"])
         ),
         parent=bytes.fromhex(d["parent"]),
+        organisations=tuple(bytes.fromhex(key) for key in d.get("organisations", ())),
+        quorum=d.get("quorum", 0),
     )

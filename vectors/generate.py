@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from agreements import agreements
 from declared import Json, declared, make_schema
 from parts import ALICE, CLINIC, NOW, SECRET, make_packets, some_codes
 from refused import rejected
+from statements import statements
 
 from outroute.distill import Observations
 from outroute.distill.aggregate import aggregate
@@ -258,6 +260,8 @@ def files() -> dict[str, str]:
         "packets": packets(known),
         "rejected": rejected(known),
         "certificates": certificates(),
+        "agreements": agreements(),
+        "statements": statements(),
     }
     return {f"{name}.json": _lines(value) for name, value in parts.items()}
 

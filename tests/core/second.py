@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import struct
 import unicodedata
@@ -100,6 +101,7 @@ class Agreed:
                 "time": self.time,
                 "landmarks": self.marks_id.hex(),
                 "parent": declared["parent"],
+                **agreement(declared),
             }
         ).encode()
         self.id = sha(b"outroute schema v1\0", self.canonical)
@@ -115,6 +117,18 @@ class Agreed:
             int.from_bytes(sha(b"outroute sketch v1\0", self.id, struct.pack("<H", d)), "little")
             for d in range(len(self.weights))
         ]
+
+
+def agreement(declared: dict[str, Any]) -> dict[str, Any]:
+    if not declared.get("organisations"):
+        return {}
+    return {"organisations": sorted(declared["organisations"]), "quorum": declared["quorum"]}
+
+
+def counted(s: Agreed, signatures: list[tuple[bytes, bytes]]) -> list[str]:
+    named = json.loads(s.canonical).get("organisations", [])
+    good = {key.hex() for key, mark in signatures if signed(key, b"outroute schema v1\0" + s.id, mark)}
+    return sorted(good & set(named))
 
 
 def width(f: dict[str, Any]) -> int:
@@ -345,6 +359,88 @@ def certificate(organisation: bytes, node: bytes, not_before: int, not_after: in
     key = SigningKey(organisation)
     body = bytes(key.verify_key) + bytes(SigningKey(node).verify_key) + struct.pack("<qq", not_before, not_after)
     return body + key.sign(b"outroute certificate v1\0" + body).signature
+
+
+def genuine(data: bytes) -> bool:
+    """Whether all signatures of a statement are right."""
+    kind, body = data[4], data[5:]
+    if kind == 1:
+        return genuine_certificate(body[:144]) and signed(
+            body[32:64], b"outroute membership v1\0" + body[:144], body[144:]
+        )
+    if kind == 2:
+        return signed(body[:32], b"outroute revocation v1\0" + body[:73], body[73:])
+    said, first, last = body[:-128], body[-128:-64], body[-64:]
+    prefixed = b"outroute succession v1\0" + said
+    vouched = not body[72] or (said[73 + 32 : 73 + 64] == body[32:64] and genuine_certificate(said[73:]))
+    return vouched and signed(body[:32], prefixed, first) and signed(body[32:64], prefixed, last)
+
+
+def genuine_certificate(data: bytes) -> bool:
+    return signed(data[:32], b"outroute certificate v1\0" + data[:80], data[80:])
+
+
+class Known:
+    """What a set of statements says, read from the specification, one rule after the other."""
+
+    def __init__(self, statements: list[bytes]) -> None:
+        said = [one for one in statements if genuine(one)]
+        self.members = [(d[5:37], d[37:69], *struct.unpack_from("<qq", d, 69)) for d in said if d[4] == 1]
+        self.revocations = [(d[5:37], d[37:69], d[77]) for d in said if d[4] == 2]
+        self.steps = [(d[5:37], d[37:69], d[78:110] if d[77] else b"") for d in said if d[4] == 3]
+        own = {s for o, s, bad in self.revocations if o == s and bad}
+        free = [(a, b) for a, b, _ in self.steps if not self.orgs(a) and a not in own]
+        self.links = self.unambiguous(free)
+        vouched = [(a, b) for a, b, by in self.steps if by and {self.origin(by)} & set(map(self.origin, self.orgs(a)))]
+        self.links = self.unambiguous(free + vouched)
+
+    def orgs(self, key: bytes) -> set[bytes]:
+        return {org for org, node, _, _ in self.members if node == key}
+
+    @staticmethod
+    def unambiguous(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+        pairs = sorted(set(pairs))
+        good = {a: b for a, b in pairs if sum(x == a for x, _ in pairs) == 1 and sum(y == b for _, y in pairs) == 1}
+
+        def circles(key: bytes) -> bool:
+            at = good[key]
+            while at in good and at != key:
+                at = good[at]
+            return at == key
+
+        return {a: b for a, b in good.items() if not circles(a)}
+
+    def origin(self, key: bytes) -> bytes:
+        return self.chain(key)[0]
+
+    def chain(self, key: bytes) -> list[bytes]:
+        back = {b: a for a, b in self.links.items()}
+        while key in back:
+            key = back[key]
+        out = [key]
+        while out[-1] in self.links:
+            out.append(self.links[out[-1]])
+        return out
+
+    def organisation(self, key: bytes, now: int) -> bytes:
+        gone = {s for o, s, _ in self.revocations if o == s}
+        rows = [
+            (start, end, org)
+            for org, node, start, end in self.members
+            if node == key and start - 600 <= now <= end + 600 and org not in gone and not self.orgs(org) - {org}
+        ]
+        return self.origin(max(rows)[2] if rows else key)
+
+    def revoked(self, key: bytes, now: int) -> tuple[bool, bool]:
+        heirs = self.orgs(key)
+        for _ in self.steps:
+            heirs |= {b for a, b, _ in self.steps if a in heirs}
+        why = [bad for o, s, bad in self.revocations if s == key and (o == key or o in heirs)]
+        gone = {s: bad for o, s, bad in self.revocations if o == s}
+        live = {org for org, node, start, end in self.members if node == key and start - 600 <= now <= end + 600}
+        if not live - set(gone):
+            why += [gone[org] for org in self.orgs(key) if org in gone]
+        return bool(why), any(why)
 
 
 def holds(data: bytes, now: int) -> bool:

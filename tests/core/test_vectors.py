@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from nacl.signing import SigningKey
 
-from outroute.identity import Certificate, Identity, node_id
+from outroute.identity import Certificate, Identity, Learned, Register, node_id
 from outroute.packet import Rejection, accept, as_packets, withdraw
 from outroute.schema import Landmarks
 
@@ -58,6 +58,23 @@ def test_schemas(agreed: dict[str, second.Agreed]) -> None:
         assert s.artefact.hex() == case["landmarks_artefact"]
         assert len(s.marks) == case["landmarks"]["count"]
         assert Landmarks.from_bytes(s.artefact).codes.tolist() == s.marks
+
+
+def test_agreements() -> None:
+    cases = read("agreements")
+    reached = set()
+    for case in cases:
+        s = second.Agreed(case["declared"])
+        assert s.canonical == case["canonical_text"].encode()
+        assert s.id.hex() == case["id"]
+        keys = {bytes(SigningKey(bytes.fromhex(seed)).verify_key).hex() for seed in case["seeds"]}
+        assert keys == set(case["declared"]["organisations"])
+        for one in case["signed"]:
+            pairs = [(bytes.fromhex(x["organisation"]), bytes.fromhex(x["signature"])) for x in one["signatures"]]
+            assert second.counted(s, pairs) == one["counted"], one["note"]
+            assert (len(one["counted"]) >= case["declared"]["quorum"]) == one["quorum_reached"]
+            reached.add(one["quorum_reached"])
+    assert reached == {True, False}
 
 
 def test_conditions(agreed: dict[str, second.Agreed]) -> None:
@@ -147,6 +164,28 @@ def test_certificates() -> None:
         for h in case["holds"]:
             assert second.holds(data, h["now"]) == Certificate.from_bytes(data).holds(h["now"]) == h["holds"]
     assert {h["holds"] for case in cases for h in case["holds"]} == {True, False}
+
+
+def test_statements() -> None:
+    told = set()
+    for case in read("statements"):
+        data = [bytes.fromhex(one) for one in case["statements"]]
+        now = case["now"]
+        for order in (data, data[::-1]):
+            register, known = Register(), second.Known(order)
+            for one in order:
+                assert isinstance(register.learn(one, now), Learned)
+            for said in case["keys"]:
+                key = bytes.fromhex(said["key"])
+                assert register.organisation_of(key, now) == known.organisation(key, now)
+                assert known.organisation(key, now).hex() == said["organisation"], case["note"]
+                both = said["revoked"], said["compromised"]
+                assert (register.revoked(key, now), register.compromised(key, now)) == known.revoked(key, now) == both
+                chain = [bytes.fromhex(one) for one in said["chain"]]
+                assert list(register.lineage(key)) == known.chain(key) == chain, case["note"]
+                told.add((*both, len(chain)))
+        assert all(second.genuine(one) for one in data)
+    assert told == {(False, False, 1), (True, False, 1), (True, True, 1), (False, False, 2)}
 
 
 def test_keys_agree() -> None:

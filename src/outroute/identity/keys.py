@@ -1,0 +1,98 @@
+"""Key pairs, node ids and signatures.
+
+Every kind of signature has a prefix of its own, so that none can be passed off as another. Source: RFC 8032 (Ed25519);
+DESIGN sections 2 and 4.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from nacl import bindings, exceptions
+
+from outroute.errors import OutrouteError
+
+if TYPE_CHECKING:
+    from outroute.identity.certificates import Certificate
+
+__all__ = ["CLOCK_SKEW_SECONDS", "KEY_BYTES", "SIGNATURE_BYTES", "Identity", "Purpose", "node_id", "verify"]
+
+KEY_BYTES = 32
+"""An Ed25519 public key, and the seed of a private one."""
+SIGNATURE_BYTES = 64
+"""An Ed25519 signature."""
+CLOCK_SKEW_SECONDS = 600
+"""Clocks of honest members differ by at most ten minutes."""
+
+
+class Purpose(Enum):
+    """What a signature is for; its value is the prefix of the signed bytes."""
+
+    PACKET = b"outroute packet v1\0"
+    CERTIFICATE = b"outroute certificate v1\0"
+    ANNOUNCEMENT = b"outroute announcement v1\0"
+    MEMBERSHIP = b"outroute membership v1\0"
+    REVOCATION = b"outroute revocation v1\0"
+    SUCCESSION = b"outroute succession v1\0"
+    SCHEMA = b"outroute schema v1\0"
+    LOG = b"outroute log v1\0"
+    CHANNEL = b"outroute channel v1\0"
+    MEMBERS = b"outroute members v1\0"
+
+
+def node_id(public_key: bytes) -> bytes:
+    """Id of the node with this key: SHA-256 over a prefix and the key, 32 bytes."""
+    return hashlib.sha256(b"outroute node v1\0" + public_key).digest()
+
+
+def verify(purpose: Purpose, public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether ``signature`` (64 bytes) over ``message`` was made by ``public_key`` (32 bytes) for ``purpose``."""
+    if len(public_key) != KEY_BYTES or len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        bindings.crypto_sign_open(signature + purpose.value + message, public_key)
+    except (exceptions.BadSignatureError, exceptions.ValueError):
+        return False
+    return True
+
+
+class Identity:
+    """A key pair that signs. Its text never shows the private half."""
+
+    __slots__ = ("_secret", "public_key")
+
+    def __init__(self, seed: bytes) -> None:
+        """Make the key pair of a 32-byte seed.
+
+        Raises:
+            OutrouteError: when the seed is not 32 bytes.
+        """
+        if len(seed) != KEY_BYTES:
+            raise OutrouteError("a key seed has 32 bytes", code="identity.seed")
+        self.public_key: bytes
+        self.public_key, self._secret = bindings.crypto_sign_seed_keypair(seed)
+
+    @property
+    def id(self) -> bytes:
+        """The node's id."""
+        return node_id(self.public_key)
+
+    def sign(self, purpose: Purpose, message: bytes) -> bytes:
+        """Signature over the purpose's prefix and ``message``, 64 bytes."""
+        signed: bytes = bindings.crypto_sign(purpose.value + message, self._secret)
+        return signed[:SIGNATURE_BYTES]
+
+    def certify(self, node_key: bytes, *, not_before: int, not_after: int) -> Certificate:
+        """As an organisation, certify a node's public key for a time (seconds since 1970-01-01 UTC).
+
+        Raises:
+            OutrouteError: when the key has not 32 bytes, or the time ends before it begins.
+        """
+        from outroute.identity.certificates import certify
+
+        return certify(self, node_key, not_before=not_before, not_after=not_after)
+
+    def __repr__(self) -> str:
+        return f"Identity({self.id.hex()[:12]})"
