@@ -64,6 +64,7 @@ class Database:
         application: a number of our own in the file's header, so that no foreign file is opened.
         migrations: steps from the empty file to the newest layout; the count is the layout's version.
         page_limit: at most so many pages of 4,096 bytes, or ``None`` for no limit of our own.
+        overwrite: overwrite with zeros what is deleted, so that nothing of it stays in unused parts of the file.
 
     Raises:
         StoreError: ``store.locked`` (open elsewhere), ``store.corrupt``, ``store.foreign``,
@@ -77,6 +78,7 @@ class Database:
         application: int,
         migrations: Sequence[Migration],
         page_limit: int | None = None,
+        overwrite: bool = False,
     ) -> None:
         self.path = path
         self._guard = threading.RLock()
@@ -92,7 +94,7 @@ class Database:
             self._unlock()
             raise self._translate(error) from error
         try:
-            self._open(application, migrations, page_limit)
+            self._open(application, migrations, page_limit, overwrite)
         except sqlite3.Error as error:
             self._abandon()
             raise self._translate(error) from error
@@ -122,7 +124,7 @@ class Database:
                 code="store.open",
             ) from error
 
-    def _open(self, application: int, migrations: Sequence[Migration], page_limit: int | None) -> None:
+    def _open(self, application: int, migrations: Sequence[Migration], page_limit: int | None, overwrite: bool) -> None:
         run = self._connection.execute
         found = self._pragma("application_id")
         version = self._pragma("user_version")
@@ -138,6 +140,7 @@ class Database:
             run(f"PRAGMA page_size = {PAGE_BYTES}")
         run(f"PRAGMA cache_size = -{CACHE_KIB}")
         run("PRAGMA temp_store = MEMORY")
+        run(f"PRAGMA secure_delete = {int(overwrite)}")
         if self.path is not None:
             run("PRAGMA journal_mode = WAL")
             run("PRAGMA synchronous = FULL")
@@ -174,19 +177,25 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing: commits (durably) on leaving, rolls back on any exception.
 
+        Inside a running transaction it is a part of that one: kept or lost with it, and undone alone when an exception
+        leaves it and is caught in between.
+
         Raises:
             StoreError: the engine failed; nothing of the transaction is kept.
         """
         with self._guard:
             self._alive()
             connection = self._connection
+            inner = connection.in_transaction
             try:
-                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("SAVEPOINT inner" if inner else "BEGIN IMMEDIATE")
                 yield connection
-                connection.execute("COMMIT")
+                connection.execute("RELEASE inner" if inner else "COMMIT")
             except BaseException as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                if connection.in_transaction:  # the engine itself gives up a transaction when the disk is full
+                    connection.execute("ROLLBACK TO inner" if inner else "ROLLBACK")
+                    if inner:
+                        connection.execute("RELEASE inner")
                 if isinstance(error, sqlite3.Error):
                     raise self._translate(error) from error
                 raise
@@ -204,6 +213,11 @@ class Database:
                 yield self._connection
             except sqlite3.Error as error:
                 raise self._translate(error) from error
+
+    def settle(self) -> None:
+        """Move what was committed from the write-ahead log into the file, and empty the log."""
+        with self.reading() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def pages(self) -> dict[str, int]:
         """Bytes in pages, per table and index; empty where the engine was built without ``dbstat``."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.errors import StoreError
+from outroute.packet import PacketArray
+from outroute.store import erasing
 from outroute.store.database import Database, scalar
+from outroute.store.log import AuditLog, Event
+from outroute.store.noting import confirm_rows, observe_rows
 from outroute.store.observed import Noted, Observed, Question, Which, journal_layout
 from outroute.store.outbox import Outbox
+from outroute.store.outgoing import Erased, Withdrawn, approvals_layout
+from outroute.store.rounding import Rounding
+from outroute.store.withdrawing import withdraw
 
 __all__ = ["Journal", "Noted", "Observed", "Question", "Which"]
 
@@ -30,10 +38,6 @@ _CHUNK = 8192
 QUESTION_LIMIT = 20_000
 
 _APPLICATION = 0x6F726A6C  # "orjl"
-
-#: A row on its way: id (None: new), codes, outcome (None: waits), bucket, facet, subject, packet, changed.
-_Row = list[Any]
-_ID, _CODES, _OUTCOME, _BUCKET, _FACET, _SUBJECT, _PACKET, _CHANGED = range(8)
 
 
 class Journal:
@@ -65,13 +69,14 @@ class Journal:
         self._database = Database(
             None if directory is None else Path(directory) / "journal.db",
             application=_APPLICATION,
-            migrations=(journal_layout,),
+            migrations=(journal_layout, partial(approvals_layout, now=now)),
             page_limit=page_limit,
+            overwrite=True,
         )
         try:
             with self._database.transaction() as connection:
                 meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
-                if not meta:
+                if "schema" not in meta:
                     meta = {"schema": schema_id, "secret": secrets.token_bytes(32)}
                     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             if meta["schema"] != schema_id:
@@ -79,10 +84,19 @@ class Journal:
                     f"{directory} belongs to another schema: use one directory per schema", code="store.schema"
                 )
             self._secret: bytes = meta["secret"]
+            self.rounding = Rounding.from_bytes(meta["rounding"]) if "rounding" in meta else None
+            """How far rows may lie beside what they are, where they were carried over from another schema."""
+            self.log = AuditLog(self._database)
             self.outbox = Outbox(self._database, now=now, restored=restored)
         except BaseException:
             self._database.close()
             raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Changes made inside are kept or lost together, in one durable commit."""
+        with self._database.transaction():
+            yield
 
     def observe(
         self,
@@ -123,7 +137,7 @@ class Journal:
                 part = slice(start, start + _CHUNK)
                 keys = self._hashes(cases[part], b"case")
                 owners = keys[:, 0] if subjects is None else self._hashes(subjects[part], b"subject")[:, 0]
-                noted[part] = self._observe_chunk(
+                noted[part] = observe_rows(
                     connection,
                     [(int(high), int(low)) for high, low in keys.tolist()],
                     codes[part],
@@ -131,47 +145,8 @@ class Journal:
                     np.asarray(bucket[part], dtype=np.int64).tolist(),
                     np.asarray(facet[part], dtype=np.int64).tolist(),
                     owners.tolist(),
+                    self.rounding,
                 )
-        return noted
-
-    def _observe_chunk(
-        self,
-        connection: sqlite3.Connection,
-        keys: list[tuple[int, int]],
-        codes: NDArray[np.uint16],
-        outcome: list[float | None],
-        bucket: list[int],
-        facet: list[int],
-        subject: list[int],
-    ) -> list[Noted]:
-        known = self._known(connection, keys)
-        joined, size = codes.astype("<u2", copy=False).tobytes(), 2 * self._width
-        noted: list[Noted] = []
-        fresh: list[tuple[tuple[int, int], _Row]] = []
-        conflicts: dict[int, _Row] = {}
-        for i, key in enumerate(keys):
-            own = joined[i * size : (i + 1) * size]
-            row = known.get(key)
-            if row is None:
-                row = known[key] = [None, own, outcome[i], bucket[i], facet[i], subject[i], None, False]
-                fresh.append((key, row))
-                noted.append(Noted.ADDED)
-                continue
-            result = outcome[i] if outcome[i] is not None else row[_OUTCOME]
-            values = [own, result, bucket[i], facet[i], subject[i]]
-            before = row[_CODES : _SUBJECT + 1]
-            if values == before:
-                conflicts.pop(row[_ID], None)
-                noted.append(Noted.DUPLICATE)
-            elif row[_PACKET] is not None:
-                conflicts[row[_ID]] = [row[_ID], *values, row[_PACKET], True]
-                noted.append(Noted.CONFLICT)
-            else:
-                waited = row[_OUTCOME] is None and result is not None
-                row[_CODES : _SUBJECT + 1] = values
-                row[_CHANGED] = True
-                noted.append(Noted.CONFIRMED if waited else Noted.UPDATED)
-        self._write(connection, fresh, list(known.values()), conflicts)
         return noted
 
     def confirm(self, cases: Sequence[object] | NDArray[Any], outcome: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -191,58 +166,8 @@ class Journal:
             for start in range(0, len(cases), _CHUNK):
                 part = slice(start, start + _CHUNK)
                 keys = [(int(high), int(low)) for high, low in self._hashes(cases[part], b"case").tolist()]
-                known = self._known(connection, keys)
-                conflicts: dict[int, _Row] = {}
-                for i, (key, value) in enumerate(zip(keys, outcome[part].tolist(), strict=True), start):
-                    row = known.get(key)
-                    if row is None:
-                        noted[i] = Noted.UNKNOWN
-                    elif row[_OUTCOME] == value:
-                        noted[i] = Noted.DUPLICATE
-                        conflicts.pop(row[_ID], None)
-                    elif row[_PACKET] is not None:
-                        noted[i] = Noted.CONFLICT
-                        conflicts[row[_ID]] = [*row[:_OUTCOME], value, *row[_OUTCOME + 1 :]]
-                    else:
-                        noted[i] = Noted.CONFIRMED if row[_OUTCOME] is None else Noted.UPDATED
-                        row[_OUTCOME], row[_CHANGED] = value, True
-                self._write(connection, [], list(known.values()), conflicts)
+                noted[part] = confirm_rows(connection, keys, outcome[part].tolist())
         return noted
-
-    def _known(self, connection: sqlite3.Connection, keys: list[tuple[int, int]]) -> dict[tuple[int, int], _Row]:
-        marks = ", ".join("?" * len(keys))
-        found = connection.execute(
-            "SELECT case_high, case_low, id, codes, outcome, bucket, facet, subject, packet"
-            f" FROM observations WHERE case_high IN ({marks})",
-            [high for high, _ in keys],
-        )
-        return {(row[0], row[1]): [*row[2:], False] for row in found}
-
-    def _write(
-        self,
-        connection: sqlite3.Connection,
-        fresh: list[tuple[tuple[int, int], _Row]],
-        rows: list[_Row],
-        conflicts: dict[int, _Row],
-    ) -> None:
-        connection.executemany(
-            "INSERT INTO observations (case_high, case_low, codes, outcome, bucket, facet, subject)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(*key, *row[_CODES : _SUBJECT + 1]) for key, row in fresh],
-        )
-        connection.executemany(
-            "UPDATE observations SET codes = ?, outcome = ?, bucket = ?, facet = ?, subject = ? WHERE id = ?",
-            [(*row[_CODES : _SUBJECT + 1], row[_ID]) for row in rows if row[_CHANGED] and row[_ID] is not None],
-        )
-        if scalar(connection, "SELECT count(*) FROM conflicts"):  # what agrees again is no conflict any more
-            connection.executemany(
-                "DELETE FROM conflicts WHERE id = ?", [(row[_ID],) for row in rows if row[_PACKET] is not None]
-            )
-        connection.executemany(
-            "INSERT OR REPLACE INTO conflicts (id, codes, outcome, bucket, facet, subject, packet)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [row[:_CHANGED] for row in conflicts.values()],
-        )
 
     def observations(self, which: Which = Which.KNOWN, *, after: int = 0, limit: int | None = None) -> Observed:
         """Observations in order of arrival.
@@ -253,7 +178,7 @@ class Journal:
             limit: at most so many.
         """
         return self._observed(
-            "SELECT id, subject, bucket, facet, outcome, packet, codes FROM observations"
+            "SELECT id, subject, bucket, facet, outcome, packet, codes, emitted FROM observations"
             f" WHERE {which.value} AND id > ? ORDER BY id LIMIT ?",
             (after, -1 if limit is None else limit),
         )
@@ -261,7 +186,9 @@ class Journal:
     def conflicts(self) -> Observed:
         """What came in for observations after they had left in a packet; the old values are in ``packet``."""
         return self._observed(
-            "SELECT id, subject, bucket, facet, outcome, packet, codes FROM conflicts ORDER BY id", ()
+            "SELECT c.id, c.subject, c.bucket, c.facet, c.outcome, c.packet, c.codes, o.emitted FROM conflicts AS c"
+            " JOIN observations AS o ON o.id = c.id ORDER BY c.id",
+            (),
         )
 
     def _observed(self, query: str, values: tuple[int, ...]) -> Observed:
@@ -278,10 +205,92 @@ class Journal:
             bucket=whole[:, 2],
             facet=whole[:, 3],
             packet=np.array([-1 if row[5] is None else row[5] for row in rows], dtype=np.int64),
+            emitted=np.array([row[7] for row in rows], dtype=np.bool_),
         )
 
+    def dated(self, cases: Sequence[object] | NDArray[Any], bucket: int) -> NDArray[np.int64]:
+        """The time bucket of each case as it is known, ``bucket`` for new ones; int64 ``[n]``.
+
+        A table that does not say when its cases were observed is read again tomorrow: that must not make every case
+        a changed one.
+        """
+        out = np.full(len(cases), bucket, dtype=np.int64)
+        with self._database.reading() as connection:
+            for start in range(0, len(cases), _CHUNK):
+                hashes = self._hashes(cases[start : start + _CHUNK], b"case").tolist()
+                marks = ", ".join("?" * len(hashes))
+                rows = connection.execute(
+                    f"SELECT case_high, case_low, bucket FROM observations WHERE case_high IN ({marks})",
+                    [high for high, _ in hashes],
+                )
+                known = {(high, low): found for high, low, found in rows}
+                for i, (high, low) in enumerate(hashes, start):
+                    out[i] = known.get((high, low), bucket)
+        return out
+
+    # taking back --------------------------------------------------------------------------------------------
+
+    def case_packets(self, case: object) -> NDArray[np.int64]:
+        """Number of the packet in the outbox that holds a case: one, or none."""
+        with self._database.reading() as connection:
+            return erasing.case_packets(connection, self._case(case))
+
+    def time_packets(self, since: int, until: int) -> NDArray[np.int64]:
+        """Numbers of the packets with an observation whose time bucket starts at ``since`` or later, before ``until``.
+
+        Args:
+            since, until: seconds since 1970; round ``since`` down to the start of a bucket to include all of it.
+        """
+        with self._database.reading() as connection:
+            return erasing.time_packets(connection, since, until)
+
+    def subject_packets(self, subject: object) -> NDArray[np.int64]:
+        """Numbers of the packets in force, or pending, with an observation of a subject."""
+        with self._database.reading() as connection:
+            return erasing.subject_packets(connection, self._subjects(subject))
+
+    def erase(self, subject: object, ids: NDArray[np.int64], withdrawals: PacketArray, *, by: str, now: int) -> Erased:
+        """Erase a subject in one commit: withdraw its packets, and delete what is here for good.
+
+        Its observations, what was kept aside for a correction, and remembered questions about its cases are deleted; of
+        its packets only the slot and the identity stay. The other observations of these packets are free again.
+
+        Args:
+            subject: its id.
+            ids: int64[n], all of ``subject_packets(subject)``.
+            withdrawals: PACKET_DTYPE[n], signed, of each of them; one for a pending packet is not used.
+            by: who, for the log.
+            now: seconds since 1970.
+
+        Raises:
+            StoreError: ``store.erase``, these are not all its packets; or as ``Outbox.withdraw``. Nothing is changed.
+        """
+        with self._database.transaction() as connection:
+            done = erasing.erase(
+                connection, self._subjects(subject), self._case(subject), ids, withdrawals, by=by, now=now
+            )
+        self._database.settle()
+        return done
+
+    def correct(
+        self,
+        ids: NDArray[np.int64],
+        withdrawals: PacketArray,
+        *,
+        by: str,
+        now: int,
+        reason: str = "a correction",
+    ) -> Withdrawn:
+        """Withdraw packets with observations that changed later (``conflicts``); the new values replace the old.
+
+        Args:
+            ids, withdrawals, by, now, reason: as for ``Outbox.withdraw``.
+        """
+        with self._database.transaction() as connection:
+            return withdraw(connection, ids, withdrawals, by=by, reason=reason, now=now, event=Event.CORRECTED)
+
     def counts(self) -> dict[str, int]:
-        """How many observations are known, ready, waiting and in conflict, and how many questions are open."""
+        """How many observations are known, ready, waiting, excluded, in conflict; how many questions are open."""
         with self._database.reading() as connection:
             found = {
                 which.name.lower(): scalar(connection, f"SELECT count(*) FROM observations WHERE {which.value}")
@@ -293,7 +302,7 @@ class Journal:
 
     def ask(self, case: object, payload: bytes, *, now: int) -> None:
         """Remember a question until its outcome is known; the same case again replaces it."""
-        high, low = self._hashes([case], b"case")[0].tolist()
+        high, low = self._case(case)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM questions WHERE case_high = ? AND case_low = ?", (high, low))
             connection.execute(
@@ -306,7 +315,7 @@ class Journal:
 
     def question(self, case: object, *, forget: bool = False) -> Question | None:
         """What was asked about a case, or ``None``; ``forget`` it when its outcome has been used."""
-        high, low = self._hashes([case], b"case")[0].tolist()
+        high, low = self._case(case)
         with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT asked, payload FROM questions WHERE case_high = ? AND case_low = ?", (high, low)
@@ -324,6 +333,14 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _case(self, case: object) -> tuple[int, int]:
+        high, low = self._hashes([case], b"case")[0].tolist()
+        return high, low
+
+    def _subjects(self, subject: object) -> list[int]:
+        """The hashes under which a subject may be known: its own, and its case's where each case is a subject."""
+        return [int(self._hashes([subject], purpose)[0, 0]) for purpose in (b"subject", b"case")]
 
     def _hashes(self, ids: Sequence[object] | NDArray[Any], purpose: bytes) -> NDArray[np.int64]:
         """int64[n, 2] per id: a hash under this directory's secret."""

@@ -9,7 +9,7 @@ from enum import Enum, IntEnum, unique
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.store.outbox import outbox_layout
+from outroute.store.outgoing import outbox_layout
 
 __all__ = ["Noted", "Observed", "Question", "Which", "journal_layout"]
 
@@ -38,10 +38,12 @@ class Which(Enum):
 
     #: All with an outcome: the node's own records.
     KNOWN = "outcome IS NOT NULL"
-    #: With an outcome and in no packet yet: to be distilled.
-    READY = "outcome IS NOT NULL AND packet IS NULL"
+    #: With an outcome, in no packet and not excluded: to be distilled.
+    READY = "outcome IS NOT NULL AND packet IS NULL AND excluded IS NULL"
     #: Without an outcome.
     WAITING = "outcome IS NULL"
+    #: Their packet was rejected for good: not distilled again.
+    EXCLUDED = "excluded IS NOT NULL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,8 @@ class Observed:
         bucket: int64[n], start of the time bucket, seconds since 1970.
         facet: int64[n].
         packet: int64[n], number in the outbox of the packet that it is in, or -1.
+        emitted: bool[n], true once an approved packet held it: it may have left. With ``packet`` -1 it is *stale*: what
+            it left in has been withdrawn.
     """
 
     rows: NDArray[np.int64]
@@ -65,6 +69,7 @@ class Observed:
     bucket: NDArray[np.int64]
     facet: NDArray[np.int64]
     packet: NDArray[np.int64]
+    emitted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +81,7 @@ class Question:
 
 
 def journal_layout(connection: sqlite3.Connection) -> None:
-    """Create the tables of the journal."""
+    """Create the tables of the journal (layout 1)."""
     for statement in (
         "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
         "CREATE TABLE observations (id INTEGER PRIMARY KEY, case_high INTEGER NOT NULL,"
