@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -293,17 +292,7 @@ class OutcomeRouter(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no
         state: dict[str, Any] = dict(super().__getstate__())
         if "_node_" in state:
             state["_node_"] = None  # it is made again from records and packets
-        if isinstance(self.schema, Schema):
-            state["schema"] = _declared(self.schema)
         return state
-
-
-def _declared(schema: Schema) -> Schema:
-    """The same schema without what it has worked out about itself, some of which cannot be pickled."""
-    out = object.__new__(Schema)
-    for item in fields(schema):
-        object.__setattr__(out, item.name, getattr(schema, item.name))
-    return out
 
 
 def _labels(schema: Schema, y: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 ``distil`` condenses everything known by now, ``distil_waiting`` what arrives over time, ``distil_single`` one
 observation at a time where the schema allows it. All three are pure, take only observations that are in no packet
-yet, and put each of them into one cohort at most.
+in force, and put each of them into one cohort at most. What left before, in a packet that was withdrawn since, leaves
+again only among k subjects that are new.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from outroute.distill.aggregate import aggregate, agreeing
 from outroute.distill.grouping import BLOCK_ROWS, blocks_of, group_blocks, layers_of
 from outroute.distill.joining import absorb, merge_agreeing, number_parts
 from outroute.distill.model import Agreement, Distilled, Observations, Reason, Withheld
+from outroute.distill.rejoining import rejoin
 from outroute.distill.space import MISSING_PULL, canonical_order, embed
 from outroute.errors import DataError, PrivacyError
 from outroute.schema import Distiller, facet_index
@@ -115,14 +116,16 @@ def distil(
 ) -> Distilled:
     """Condense observations into cohorts, all at once.
 
-    Give only observations that are in no packet yet: then none ever enters two cohorts. Every outcome is treated
+    Give only observations that are in no packet in force: then none ever enters two cohorts. Those that left before,
+    in a packet that was withdrawn (``Observations.stale``), only ever join a cohort of k subjects that are new, which
+    is formed without them; with k = 1, which no person's data has, they leave like all others. Every outcome is treated
     alike; whether an observation is withheld does not depend on it (except under ``Agreement.MERGE``, for a facet
     and time window in which all outcomes agree). The result does not depend on the order of rows, up to rows that
     are equal in everything; with equal conditions, which of two subjects goes where depends on their numbers.
 
     Args:
         schema: fields, weights, floor, times.
-        observations: n rows that have not left yet.
+        observations: n rows that are in no packet in force.
         k: subjects in a cohort; None for the schema's floor. Cohorts hold k to 2k - 1 subjects, more only where
             ``Agreement.MERGE`` joins some.
         grouping: how to group; None for the defaults.
@@ -134,6 +137,12 @@ def distil(
     wanted, how = settle(schema, k, grouping)
     rows, group, _ = form_groups(schema, observations, wanted, how)
     return finish(schema, observations, rows, group, wanted, how)
+
+
+def free_rows(observations: Observations, k: int) -> NDArray[np.bool_]:
+    """Rows that may begin a cohort, bool[n]: with a known outcome, and new wherever cohorts hide anybody (k > 1)."""
+    known = ~np.isnan(observations.outcome)
+    return known if k == 1 else known & ~observations.stale
 
 
 def check(schema: Schema, observations: Observations) -> None:
@@ -163,17 +172,17 @@ def check(schema: Schema, observations: Observations) -> None:
 def form_groups(
     schema: Schema, observations: Observations, k: int, how: Grouping, *, whole: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Group the rows whose outcome is known.
+    """Group the rows whose outcome is known and that may begin a cohort (see ``free_rows``).
 
     Args:
         schema, observations, k, how: as for ``distil``; ``k`` already checked.
         whole: also find a place for what is left over (larger cohorts); False leaves it for later.
 
     Returns:
-        rows int64[r] (with a known outcome, in canonical order), group int64[r] (-1: left over), points float32[r, E].
+        rows int64[r] (in canonical order), group int64[r] (-1: left over), points float32[r, E].
     """
     check(schema, observations)
-    known = np.flatnonzero(~np.isnan(observations.outcome))
+    known = np.flatnonzero(free_rows(observations, k))
     rows = known[canonical_order(observations.take(known), how.seed)]
     seen = observations.take(rows)
     points = embed(schema, seen.codes, slot_weights=how.slot_weights, missing_pull=how.missing_pull)
@@ -266,7 +275,7 @@ def finish(
     how: Grouping,
     waiting: NDArray[np.bool_] | None = None,
 ) -> Distilled:
-    """Aggregate the groups and say why every other row stays.
+    """Let stale rows join, aggregate the groups and say why every other row stays.
 
     Args:
         schema, observations, k, how: as for ``distil``.
@@ -275,10 +284,22 @@ def finish(
     """
     everywhere = np.full(len(observations), -1, dtype=np.int64)
     everywhere[rows] = group
+    window = how.window_seconds or default_window(schema)
+    if k > 1 and observations.stale.any():
+        everywhere = rejoin(
+            schema,
+            observations,
+            everywhere,
+            k=k,
+            window=window,
+            seed=how.seed,
+            missing_pull=how.missing_pull,
+            slot_weights=how.slot_weights,
+        )
     cohorts = aggregate(schema, observations, everywhere)
     reason = np.full(len(observations), Reason.NO_OUTCOME, dtype=np.uint8)
+    reason[~np.isnan(observations.outcome)] = Reason.WAITING_FOR_NEW
     seen = observations.take(rows)
-    window = how.window_seconds or default_window(schema)
     part = number_parts(seen.facet, facet_index(schema, seen.codes), seen.bucket // window)
     why = np.full(len(rows), Reason.ONE_SUBJECT, dtype=np.uint8)
     if how.agreement is not Agreement.ALLOW:

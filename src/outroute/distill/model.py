@@ -41,6 +41,9 @@ class Reason(IntEnum):
     """Streaming: the pool is still too small for a tight cohort."""
     AGREES = 5
     """All outcomes that could share its cohort agree, and the agreement rule forbids to say so."""
+    WAITING_FOR_NEW = 6
+    """It has left before, in a packet that was withdrawn: it leaves again only among k subjects that are new, else the
+    difference of the two packets would tell about the few who are in one of them only."""
 
 
 class Agreement(Enum):
@@ -50,6 +53,10 @@ class Agreement(Enum):
     """Emit it."""
     MERGE = "merge"
     """Never emit it: join it to its nearest neighbour until two outcomes meet. Larger cohorts where one is rare."""
+
+
+_UNSAID: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+"""Stands for "none is stale" until the number of rows is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +69,7 @@ class Observations:
         subject: int64[n]; equal numbers are one subject. Any integers.
         bucket: int64[n]; start of the observed-at bucket, seconds since 1970.
         facet: int64[n]; number of the combination of exact-match facets; 0 where there are none.
+        stale: bool[n]; it has left before, in a packet that was withdrawn since. By default none has.
     """
 
     codes: NDArray[np.uint16]
@@ -69,8 +77,11 @@ class Observations:
     subject: NDArray[np.int64]
     bucket: NDArray[np.int64]
     facet: NDArray[np.int64]
+    stale: NDArray[np.bool_] = field(default_factory=lambda: _UNSAID)
 
     def __post_init__(self) -> None:
+        if self.stale is _UNSAID:
+            object.__setattr__(self, "stale", np.zeros(len(self.codes), dtype=np.bool_))
         if self.codes.ndim != 2 or self.codes.dtype != np.uint16:
             raise DataError(
                 f"codes must be uint16[n, D], not {self.codes.dtype}{list(self.codes.shape)}: "
@@ -79,7 +90,7 @@ class Observations:
             )
         for item in fields(self)[1:]:
             array = getattr(self, item.name)
-            wanted = np.float64 if item.name == "outcome" else np.int64
+            wanted = {"outcome": np.float64, "stale": np.bool_}.get(item.name, np.int64)
             if array.shape != (len(self.codes),) or array.dtype != wanted:
                 raise DataError(
                     f"{item.name} must be {wanted.__name__}[{len(self.codes)}], one per row of codes, "
@@ -98,6 +109,7 @@ class Observations:
             subject=self.subject[rows],
             bucket=self.bucket[rows],
             facet=self.facet[rows],
+            stale=self.stale[rows],
         )
 
 

@@ -21,6 +21,8 @@ __all__ = ["distil_single"]
 def distil_single(schema: Schema, observations: Observations) -> Distilled:
     """Every observation with a known outcome as a cohort of its own, in the order of the rows.
 
+    Nobody is hidden in such cohorts, so those that left before (``Observations.stale``) leave again like all others.
+
     Raises:
         PrivacyError: unless the schema's distiller is ``single``.
         DataError: when the rows do not fit the schema.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.distill.cohort import Grouping, default_window, finish, form_groups, settle
+from outroute.distill.cohort import Grouping, default_window, finish, form_groups, free_rows, settle
 from outroute.distill.joining import number_parts
 from outroute.distill.model import Distilled, Observations
 from outroute.errors import DataError
@@ -62,14 +62,15 @@ def distil_waiting(
 ) -> Distilled:
     """Emit the tight cohorts of pools that have grown, and everything possible from pools that have waited too long.
 
-    A pool is a facet and time window. Which cohorts leave depends on conditions, subjects and time only, never on
+    A pool is a facet and time window; what has left before (``Observations.stale``) is not in it, and joins what
+    leaves, as in ``distil``. Which cohorts leave depends on conditions, subjects and time only, never on
     outcomes, except that ``Agreement.MERGE`` joins cohorts whose outcomes agree, and keeps them where there is nothing
     to join. When records arrive one at a time, the newest is likely to be in the next cohort: whoever watches both sees
     that; approve in batches where it matters.
 
     Args:
         schema: fields, weights, floor, times.
-        observations: rows that are in no packet yet.
+        observations: rows that are in no packet in force.
         now: seconds since 1970.
         k: subjects in a cohort; None for the schema's floor.
         grouping: how to group; None for the defaults.
@@ -83,7 +84,7 @@ def distil_waiting(
     policy = waiting or Waiting()
     window = how.window_seconds or default_window(schema)
     patience = PATIENCE_WINDOWS * window if policy.patience_seconds is None else policy.patience_seconds
-    known = np.flatnonzero(~np.isnan(observations.outcome))
+    known = np.flatnonzero(free_rows(observations, wanted))
     seen = observations.take(known)
     part = number_parts(seen.facet, facet_index(schema, seen.codes), seen.bucket // window)
     parts = int(part.max(initial=-1)) + 1

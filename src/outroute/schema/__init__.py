@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outroute.schema.canonical import canonical, decimal_text, schema_id
+from outroute.schema.diff import Change, Meaning, diff
 from outroute.schema.encoding import (
     Encoded,
     Problem,
@@ -15,11 +16,13 @@ from outroute.schema.encoding import (
     shares,
     unit_scale,
 )
-from outroute.schema.files import load, unreviewed
+from outroute.schema.files import load, load_signatures, signatures_file, unreviewed
 from outroute.schema.landmarks import DEFAULT_LANDMARKS, MAX_LANDMARKS, Landmarks
+from outroute.schema.migration import Migrated, Migration
 from outroute.schema.model import (
     MAX_CATEGORIES,
     MAX_CLASSES,
+    MAX_ORGANISATIONS,
     MAX_SLOTS,
     MISSING,
     SCALE,
@@ -32,6 +35,15 @@ from outroute.schema.model import (
     Schema,
     Time,
 )
+from outroute.schema.signing import (
+    SchemaSignature,
+    Signed,
+    read_signatures,
+    require_signed,
+    sign_schema,
+    verify_signatures,
+    write_signatures,
+)
 from outroute.schema.toml import drawn_landmarks, dumps, duration_text, loads, parse_duration
 
 __all__ = [
@@ -39,25 +51,33 @@ __all__ = [
     "MAX_CATEGORIES",
     "MAX_CLASSES",
     "MAX_LANDMARKS",
+    "MAX_ORGANISATIONS",
     "MAX_SLOTS",
     "MISSING",
     "SCALE",
+    "Change",
     "Distiller",
     "Encoded",
     "Field",
     "FieldKind",
     "Landmarks",
+    "Meaning",
+    "Migrated",
+    "Migration",
     "Outcome",
     "OutcomeKind",
     "Privacy",
     "Problem",
     "ProblemKind",
     "Schema",
+    "SchemaSignature",
+    "Signed",
     "Time",
     "canonical",
     "codes_problem",
     "decimal_text",
     "decode_field",
+    "diff",
     "drawn_landmarks",
     "dumps",
     "duration_text",
@@ -65,10 +85,17 @@ __all__ = [
     "encode_outcome",
     "facet_index",
     "load",
+    "load_signatures",
     "loads",
     "parse_duration",
+    "read_signatures",
+    "require_signed",
     "schema_id",
     "shares",
+    "sign_schema",
+    "signatures_file",
     "unit_scale",
     "unreviewed",
+    "verify_signatures",
+    "write_signatures",
 ]

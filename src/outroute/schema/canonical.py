@@ -55,7 +55,8 @@ def canonical_fields(fields: tuple[Field, ...]) -> bytes:
 def canonical(schema: Schema) -> bytes:
     """Canonical bytes of ``schema``: JSON with sorted keys, no white space, NFC text, no floats.
 
-    Descriptions are for people and are left out: mending a typo makes no new network.
+    Descriptions are for people and are left out: mending a typo makes no new network. Organisations and quorum are
+    members only where there are some.
     """
     o = schema.outcome
     outcome: dict[str, object] = {"name": o.name, "kind": o.kind.name.lower()}
@@ -63,6 +64,9 @@ def canonical(schema: Schema) -> bytes:
         outcome["classes"] = list(o.classes)
     if o.low is not None and o.high is not None:
         outcome |= {"low": decimal_text(o.low), "high": decimal_text(o.high), "unit": o.unit}
+    agreed: dict[str, object] = {}
+    if schema.organisations:
+        agreed = {"organisations": [key.hex() for key in schema.organisations], "quorum": schema.quorum}
     return _dump(
         {
             "version": 1,
@@ -77,6 +81,7 @@ def canonical(schema: Schema) -> bytes:
             "time": {"bucket": schema.time.bucket_seconds, "lifetime": schema.time.lifetime_seconds},
             "landmarks": schema.landmarks.id.hex(),
             "parent": schema.parent.hex(),
+            **agreed,
         }
     )
 

@@ -1,4 +1,4 @@
-"""Reading a schema and its landmarks from files: the one place of the schema that touches a disk."""
+"""Reading a schema, its landmarks and its signatures from files: the one place of the schema that touches a disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 
 from outroute.errors import SchemaError
 from outroute.schema.model import Schema
+from outroute.schema.signing import SchemaSignature, read_signatures
 from outroute.schema.toml import MAX_SCHEMA_BYTES, loads, parse
 
-__all__ = ["load", "unreviewed"]
+__all__ = ["MAX_SIGNATURE_BYTES", "load", "load_signatures", "signatures_file", "unreviewed"]
+
+MAX_SIGNATURE_BYTES = 4_000_000
+"""A file of signatures: ten thousand lines of 340 bytes."""
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -45,10 +49,34 @@ def load(path: str | os.PathLike[str]) -> Schema:
             raise SchemaError("the landmark file must lie beside the schema: no folders", code="schema.landmarks")
         return _read(path.parent / name, 8_000_000)
 
+    text = _text(path)
     try:
-        return loads(_text(path), beside)
+        return loads(text, beside)
     except SchemaError as error:
         raise SchemaError(f"{path}: {error}", code=error.code) from None
+
+
+def signatures_file(path: str | os.PathLike[str]) -> Path:
+    """Where the signatures of the schema in ``path`` lie: beside it, ``heart.signatures`` for ``heart.toml``."""
+    return Path(path).with_suffix(".signatures")
+
+
+def load_signatures(path: str | os.PathLike[str]) -> tuple[SchemaSignature, ...]:
+    """The signatures that lie beside the schema in ``path``; none where there is no such file.
+
+    Raises:
+        SchemaError: when the file cannot be read or is wrong, with what to do.
+    """
+    beside = signatures_file(path)
+    if not beside.exists():
+        return ()
+    data = _read(beside, MAX_SIGNATURE_BYTES)
+    try:
+        return read_signatures(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise SchemaError(f"{beside} is not UTF-8 text", code="schema.signatures") from None
+    except SchemaError as error:
+        raise SchemaError(f"{beside}: {error}", code=error.code) from None
 
 
 def unreviewed(path: str | os.PathLike[str]) -> tuple[str, ...]:

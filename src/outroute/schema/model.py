@@ -6,19 +6,19 @@ Source: DESIGN section 4 (schemas are immutable; canonical form holds integers a
 from __future__ import annotations
 
 import math
-import operator
-import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.errors import SchemaError
+from outroute.schema.checks import MAX_NAME_BYTES, decimal_range, names_of, text_of, whole_of
 from outroute.schema.landmarks import Landmarks
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_FIELDS",
     "MAX_LIFETIME_SECONDS",
     "MAX_NAME_BYTES",
+    "MAX_ORGANISATIONS",
     "MAX_SLOTS",
     "MAX_WEIGHT",
     "MISSING",
@@ -55,16 +56,12 @@ MAX_CLASSES = 10
 """Classes of an outcome: ten 32-bit counts fill the 40 bytes of outcome of a packet."""
 MAX_WEIGHT = Decimal(10)
 """Largest similarity weight; with it every squared integer distance stays far below 2^53."""
-MAX_BOUND = Decimal("1e15")
-"""Largest low or high in its unit; choose a larger unit beyond it."""
-MAX_DIGITS = 17
-"""Significant digits of a low or high: what a 64-bit float can tell apart."""
-MAX_DECIMALS = 30
-"""Decimals of a low or high: the canonical form writes them out."""
 MAX_FACET_COMBINATIONS = 2**53
 """Combinations of facets: their number is exact in any language, JSON included."""
-MAX_NAME_BYTES = 120
-"""UTF-8 bytes of any name, unit, class or category: short enough for a table on a screen."""
+ORGANISATION_BYTES = 32
+"""An organisation's public key (Ed25519)."""
+MAX_ORGANISATIONS = 100
+"""Organisations that a schema may name: each of them reads and signs it."""
 MAX_LIFETIME_SECONDS = 100 * 365 * 86_400
 """A hundred years: archival schemas live for decades, and 32 bits of seconds hold 136 years."""
 
@@ -91,57 +88,6 @@ class Distiller(IntEnum):
 
     COHORT = 1
     SINGLE = 2
-
-
-def _text(value: str, what: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str) or (not value and not empty):
-        raise SchemaError(f"{what} must be a text that is not empty", code="schema.text")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
-        raise SchemaError(f"{what} holds a control character or half a character", code="schema.text")
-    value = unicodedata.normalize("NFC", value)
-    if len(value.encode()) > MAX_NAME_BYTES:
-        raise SchemaError(f"{what} '{value[:20]}...' is longer than {MAX_NAME_BYTES} bytes", code="schema.text")
-    return value
-
-
-def _whole(value: object, what: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise SchemaError(f"{what} must be a whole number", code="schema.number")
-    return operator.index(value)
-
-
-def _range(low: Decimal | None, high: Decimal | None, what: str) -> None:
-    if low is None or high is None:
-        raise SchemaError(f"{what} is numeric and needs both low and high", code="schema.range")
-    if not (low.is_finite() and high.is_finite()):
-        raise SchemaError(f"{what}: low and high must be finite numbers", code="schema.range")
-    if not low < high:
-        raise SchemaError(f"{what}: low ({low}) must be below high ({high})", code="schema.range")
-    if max(abs(low), abs(high)) > MAX_BOUND:
-        raise SchemaError(f"{what}: low and high must lie within +-1e15", code="schema.range")
-    for value in (low, high):
-        _, digits, exponent = value.as_tuple()
-        assert isinstance(exponent, int)
-        if len("".join(map(str, digits)).strip("0")) > MAX_DIGITS or (any(digits) and exponent < -MAX_DECIMALS):
-            raise SchemaError(
-                f"{what}: low and high take at most {MAX_DIGITS} digits and {MAX_DECIMALS} decimals; "
-                "round them outward, or choose another unit",
-                code="schema.range",
-            )
-    if not float(low) < float(high):
-        raise SchemaError(f"{what}: low and high are too close to tell apart", code="schema.range")
-
-
-def _names(values: tuple[str, ...], what: str, fewest: int, most: int) -> tuple[str, ...]:
-    if not fewest <= len(values) <= most:
-        raise SchemaError(
-            f"{what} has {len(values)} entries; between {fewest} and {most} are allowed",
-            code="schema.categories",
-        )
-    clean = tuple(_text(v, what) for v in values)
-    if len(set(clean)) != len(clean):
-        raise SchemaError(f"{what} names an entry twice", code="schema.categories")
-    return clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +122,14 @@ class Field:
 
     def __post_init__(self) -> None:
         what = f"field '{self.name}'"
-        object.__setattr__(self, "name", _text(self.name, "a field's name"))
-        object.__setattr__(self, "unit", _text(self.unit, f"{what}: unit", empty=True))
+        object.__setattr__(self, "name", text_of(self.name, "a field's name"))
+        object.__setattr__(self, "unit", text_of(self.unit, f"{what}: unit", empty=True))
         if not (self.weight.is_finite() and 0 <= self.weight <= MAX_WEIGHT):
             raise SchemaError(f"{what}: weight must lie between 0 and {MAX_WEIGHT}", code="schema.weight")
         if self.weight != self.weight.quantize(Decimal("0.01")):
             raise SchemaError(f"{what}: weight takes at most two decimals", code="schema.weight")
         if self.kind is FieldKind.NUMERIC:
-            _range(self.low, self.high, what)
+            decimal_range(self.low, self.high, what)
             if self.categories or self.facet:
                 raise SchemaError(
                     f"{what} is numeric: it can have neither categories nor be a facet", code="schema.field"
@@ -193,7 +139,7 @@ class Field:
                 raise SchemaError(
                     f"{what} is categorical: it has categories, not a range or a unit", code="schema.field"
                 )
-            object.__setattr__(self, "categories", _names(self.categories, f"{what}: categories", 2, MAX_CATEGORIES))
+            object.__setattr__(self, "categories", names_of(self.categories, f"{what}: categories", 2, MAX_CATEGORIES))
 
     @property
     def width(self) -> int:
@@ -223,17 +169,17 @@ class Outcome:
 
     def __post_init__(self) -> None:
         what = f"outcome '{self.name}'"
-        object.__setattr__(self, "name", _text(self.name, "the outcome's name"))
-        object.__setattr__(self, "unit", _text(self.unit, f"{what}: unit", empty=True))
+        object.__setattr__(self, "name", text_of(self.name, "the outcome's name"))
+        object.__setattr__(self, "unit", text_of(self.unit, f"{what}: unit", empty=True))
         if self.kind is OutcomeKind.NUMERIC:
-            _range(self.low, self.high, what)
+            decimal_range(self.low, self.high, what)
             if self.classes:
                 raise SchemaError(f"{what} is numeric: it has no classes", code="schema.outcome")
         else:
             if self.low is not None or self.high is not None or self.unit:
                 raise SchemaError(f"{what} has classes: it has no range and no unit", code="schema.outcome")
             fewest, most = (2, 2) if self.kind is OutcomeKind.BINARY else (3, MAX_CLASSES)
-            object.__setattr__(self, "classes", _names(self.classes, f"{what}: classes", fewest, most))
+            object.__setattr__(self, "classes", names_of(self.classes, f"{what}: classes", fewest, most))
 
     @property
     def has_classes(self) -> bool:
@@ -256,8 +202,8 @@ class Privacy:
     subject: str = "subject"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "subject", _text(self.subject, "privacy: subject"))
-        object.__setattr__(self, "k", _whole(self.k, "privacy: k"))
+        object.__setattr__(self, "subject", text_of(self.subject, "privacy: subject"))
+        object.__setattr__(self, "k", whole_of(self.k, "privacy: k"))
         if self.distiller is Distiller.SINGLE and self.k != 1:
             raise SchemaError("privacy: distiller 'single' goes with k = 1", code="schema.privacy")
         if self.distiller is Distiller.COHORT and not 2 <= self.k <= 10_000:
@@ -277,8 +223,8 @@ class Time:
     lifetime_seconds: int = 5 * 365 * 86_400
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bucket_seconds", _whole(self.bucket_seconds, "time: bucket"))
-        object.__setattr__(self, "lifetime_seconds", _whole(self.lifetime_seconds, "time: lifetime"))
+        object.__setattr__(self, "bucket_seconds", whole_of(self.bucket_seconds, "time: bucket"))
+        object.__setattr__(self, "lifetime_seconds", whole_of(self.lifetime_seconds, "time: lifetime"))
         if not 1 <= self.bucket_seconds <= 10 * 366 * 86_400:
             raise SchemaError("time: bucket must last between a second and ten years", code="schema.time")
         if not 1 <= self.lifetime_seconds <= MAX_LIFETIME_SECONDS:
@@ -301,6 +247,9 @@ class Schema:
         time: buckets and lifetime.
         landmarks: public reference points of ``width`` slots.
         parent: id of the schema that this one replaces (32 bytes), or ``b""``.
+        organisations: public keys (32 bytes) of those who must agree, at most ``MAX_ORGANISATIONS``, kept sorted; none
+            where nobody has to.
+        quorum: how many of them must sign before a node serves the schema; 0 where there are none.
     """
 
     name: str
@@ -310,9 +259,11 @@ class Schema:
     time: Time
     landmarks: Landmarks
     parent: bytes = b""
+    organisations: tuple[bytes, ...] = ()
+    quorum: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", _text(self.name, "the schema's name"))
+        object.__setattr__(self, "name", text_of(self.name, "the schema's name"))
         if not 1 <= len(self.fields) <= MAX_FIELDS:
             raise SchemaError(f"a schema has between 1 and {MAX_FIELDS} fields", code="schema.fields")
         names = [f.name for f in self.fields]
@@ -334,6 +285,7 @@ class Schema:
             raise SchemaError("the facets have too many combinations: leave facets out", code="schema.facets")
         if len(self.parent) not in (0, 32):
             raise SchemaError("parent is a schema id of 32 bytes", code="schema.parent")
+        self._check_organisations()
         from outroute.schema.encoding import codes_problem
 
         if self.landmarks.codes.shape[1] != self.width:
@@ -344,6 +296,31 @@ class Schema:
         problem = codes_problem(self, self.landmarks.codes)
         if problem.any() or (self.landmarks.codes == MISSING).any():
             raise SchemaError("a landmark holds a code that the fields do not allow", code="schema.landmarks")
+
+    def _check_organisations(self) -> None:
+        object.__setattr__(self, "quorum", whole_of(self.quorum, "quorum"))
+        object.__setattr__(self, "organisations", tuple(sorted(self.organisations)))
+        count = len(self.organisations)
+        if any(len(key) != ORGANISATION_BYTES for key in self.organisations):
+            raise SchemaError(
+                "an organisation is named by its public key of 32 bytes: outroute org show prints it",
+                code="schema.organisations",
+            )
+        if len(set(self.organisations)) != count or count > MAX_ORGANISATIONS:
+            raise SchemaError(
+                f"a schema names at most {MAX_ORGANISATIONS} organisations, each of them once",
+                code="schema.organisations",
+            )
+        if not count and self.quorum:
+            raise SchemaError("a quorum needs organisations to be named", code="schema.quorum")
+        if count and not 1 <= self.quorum <= count:
+            raise SchemaError(
+                f"{count} organisations are named: the quorum is a number from 1 to {count}", code="schema.quorum"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what it has worked out about itself, some of which cannot be pickled.
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @cached_property
     def width(self) -> int:

@@ -29,6 +29,7 @@ MAX_SCHEMA_BYTES = 1_000_000
 """A schema file is at most 1 MB: it is read by people."""
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "year": 365 * 86_400}
+_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _DURATION = re.compile(r"(\d{1,10}) (second|minute|hour|day|week|year)s?")
 
 
@@ -175,6 +176,24 @@ def _read_landmarks(table: Any, fields: tuple[Field, ...], read: Callable[[str],
     return made
 
 
+def _read_agreement(table: Any) -> tuple[tuple[bytes, ...], int]:
+    """Who must agree to the schema, and how many of them."""
+    if table is None:
+        return (), 0
+    r = _Reader(table, "agreement")
+    r.need("organisations", list)
+    keys = r.texts("organisations")
+    quorum = r.need("quorum", int)
+    r.done()
+    for key in keys:
+        if not _KEY.fullmatch(key):
+            raise SchemaError(
+                f"[agreement] '{key[:80]}' is not a public key of 64 hex digits: outroute org show prints it",
+                code="schema.organisations",
+            )
+    return tuple(bytes.fromhex(key) for key in keys), quorum
+
+
 def parse(text: str) -> dict[str, Any]:
     """TOML as nested tables, its floats as decimals.
 
@@ -223,6 +242,7 @@ def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
     )
     t.done()
     landmarks = _read_landmarks(r.get("landmarks", dict, {}), fields, read)
+    organisations, quorum = _read_agreement(r.get("agreement", dict, None))
     r.done()
     try:
         parent_id = bytes.fromhex(parent)
@@ -236,6 +256,8 @@ def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
         time=time,
         landmarks=landmarks,
         parent=parent_id,
+        organisations=organisations,
+        quorum=quorum,
     )
 
 
@@ -294,6 +316,13 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
             raise SchemaError("name the file for the learnt landmarks", code="schema.landmarks")
         m["kind"], m["count"] = "drawn", len(schema.landmarks)
     doc["landmarks"] = m
+    if schema.organisations:
+        a = tomlkit.table()
+        keys = tomlkit.array()
+        keys.extend(key.hex() for key in schema.organisations)
+        a["organisations"], a["quorum"] = keys.multiline(True), schema.quorum
+        a["quorum"].comment("so many of them must sign: outroute schema sign")
+        doc["agreement"] = a
     fields = tomlkit.table(is_super_table=True)
     for f in schema.fields:
         row = tomlkit.table()
