@@ -18,6 +18,7 @@ from outroute.schema import Schema, facet_index
 from outroute.store import PacketStore
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
 from store.making import NOW, SCHEMA, identity
+from transports.direct_rig import DirectRig
 
 #: Seconds that members of the suite wait for each other.
 PATIENCE = 0.2
@@ -144,7 +145,17 @@ class LocalRig:
             store.close()
 
 
-RIGS: dict[str, Callable[[], Rig]] = {"local": LocalRig}
+RIGS: dict[str, Callable[[], Rig]] = {"local": LocalRig, "direct": DirectRig}
+
+
+async def _with_end(test: Callable[..., Awaitable[None]], *args: object, **kwargs: object) -> None:
+    """Run a test and end its rig in the same loop, which is where its sockets live."""
+    try:
+        await test(*args, **kwargs)
+    finally:
+        rig = kwargs.get("rig")
+        if rig is not None:
+            await rig.stop()  # type: ignore[attr-defined]
 
 
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -152,7 +163,7 @@ def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(*args: object, **kwargs: object) -> None:
-        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
+        asyncio.run(_with_end(test, *args, **kwargs))
 
     return run
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outroute.identity import STATEMENT_BYTES
 from outroute.packet import PACKET_DTYPE
 from outroute.transports import FRAME_BYTES, FRAME_PACKETS, Frame, FrameReason, Kind, Rejected, decode, encode
 from outroute.transports.frames import ADDRESSES_PER_FRAME, ANNOUNCEMENT_BYTES, IDENTITIES_PER_FRAME, Flag
@@ -58,6 +59,14 @@ def frames(draw: st.DrawFn) -> Frame:
             return Frame(**common, addresses=names, listed=tuple((i % 3, key) for i, key in enumerate(digests)))
         case Kind.ANNOUNCE:
             return Frame(**common, announcements=tuple(draw(st.lists(st.binary(max_size=300), max_size=4))))
+        case Kind.STATEMENTS:
+            return Frame(
+                **common,
+                flags=draw(st.sampled_from([Flag.NONE, Flag.MORE])),
+                statements=tuple(draw(st.lists(st.binary(max_size=STATEMENT_BYTES), max_size=4))),
+                journal=draw(st.binary(min_size=16, max_size=16)),
+                place=draw(st.integers(0, 2**64 - 1)),
+            )
         case Kind.BUSY | Kind.REFUSED:
             return Frame(**common, detail=draw(st.integers(0, 255)))
         case _:
@@ -66,7 +75,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 FIELDS = (
     *("kind", "flags", "sequence", "cause", "schema", "cap", "addresses", "counts"),
-    *("left_out", "digests", "listed", "announcements", "detail"),
+    *("left_out", "digests", "listed", "announcements", "statements", "journal", "place", "detail"),
 )
 
 

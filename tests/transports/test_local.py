@@ -200,7 +200,7 @@ async def test_a_member_that_answers_nonsense_is_passed_over_and_counted() -> No
     asker = rig.holder(next(n for n in rig.alive() if n not in rig.owners(home)))
     foreign = Frame(kind=Kind.ANSWER, addresses=(bytes(32),), digests=(bytes(32),), counts=(0,), left_out=(0,))
     for number, nonsense in enumerate(([], [b"nonsense"], [encode(foreign)], [encode(Frame(kind=Kind.DIGESTS))])):
-        nearest.receive = lambda frame, nonsense=nonsense: nonsense  # type: ignore[method-assign]
+        nearest.receive = lambda frame, sender, nonsense=nonsense: nonsense  # type: ignore[method-assign]
         answer = (await asker.fetch(SCHEMA.id, [home], cap=256))[0]
         assert raw(answer.packets) == raw(packets)
         assert asker.replicas.bad_replies[nearest.member.id] == number + 1

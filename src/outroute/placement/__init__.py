@@ -5,6 +5,7 @@ from __future__ import annotations
 from outroute.placement.holding import EMPTY_DIGEST, NOTHING, Kept, Part, Summary, missing, set_digest, summary
 from outroute.placement.owners import DEFAULT_REPLICAS, ID_BYTES, Member, Members, majority, points
 from outroute.placement.retention import keyed_rank, sample, slot_ranks, turn_order
+from outroute.placement.roster import Roster, network_size, shard
 
 __all__ = [
     "DEFAULT_REPLICAS",
@@ -15,13 +16,16 @@ __all__ = [
     "Member",
     "Members",
     "Part",
+    "Roster",
     "Summary",
     "keyed_rank",
     "majority",
     "missing",
+    "network_size",
     "points",
     "sample",
     "set_digest",
+    "shard",
     "slot_ranks",
     "summary",
     "turn_order",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from outroute.transports.contract import (
     ADDRESS_REFUSED,
+    AUTHOR_COMPROMISED,
+    AUTHOR_REVOKED,
     CREDIT_FRAMES,
     SCHEMA_REFUSED,
     Announcement,
@@ -20,13 +22,16 @@ from outroute.transports.contract import (
     UnreachableError,
 )
 from outroute.transports.frames import FRAME_BYTES, FRAME_PACKETS, Frame, FrameReason, Kind, Rejected, decode, encode
-from outroute.transports.guard import Guard
+from outroute.transports.guard import Guard, Use
 from outroute.transports.keeper import Keeper, Shelf
 from outroute.transports.local import LocalNetwork, LocalTransport
 from outroute.transports.replicas import Repaired, Replicas
+from outroute.transports.standing import EXCHANGE_SECONDS, Standing, StatementShelf
 
 __all__ = [
     "ADDRESS_REFUSED",
+    "AUTHOR_COMPROMISED",
+    "AUTHOR_REVOKED",
     "CREDIT_FRAMES",
     "FRAME_BYTES",
     "FRAME_PACKETS",
@@ -35,6 +40,7 @@ __all__ = [
     "Answer",
     "Capabilities",
     "Deposited",
+    "EXCHANGE_SECONDS",
     "Finder",
     "Frame",
     "FrameReason",
@@ -51,9 +57,12 @@ __all__ = [
     "Replicas",
     "Role",
     "Shelf",
+    "Standing",
+    "StatementShelf",
     "Topic",
     "Traffic",
     "UnreachableError",
+    "Use",
     "decode",
     "encode",
 ]

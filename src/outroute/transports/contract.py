@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.errors import TransportError
-from outroute.identity import CERTIFICATE_BYTES, Certificate, Identity, Purpose, node_id, verify
+from outroute.identity import CERTIFICATE_BYTES, Certificate, Identity, Purpose, Register, node_id, verify
 from outroute.packet import PacketArray
 from outroute.placement import Member
 from outroute.transports.frames import ANNOUNCEMENT_BYTES, Flag, Kind
 
 __all__ = [
     "ADDRESS_REFUSED",
+    "AUTHOR_COMPROMISED",
+    "AUTHOR_REVOKED",
     "CREDIT_FRAMES",
     "SCHEMA_REFUSED",
     "Announcement",
@@ -53,6 +55,12 @@ ADDRESS_REFUSED = 64
 
 #: Reason of a REJECTED receipt: the holder does not serve this schema.
 SCHEMA_REFUSED = 65
+
+#: Reason of a REJECTED receipt: the author's key is revoked. What it takes back is still taken.
+AUTHOR_REVOKED = 66
+
+#: Reason of a REJECTED receipt or of a refused answer: others may have the author's key.
+AUTHOR_COMPROMISED = 67
 
 #: Bytes of an endpoint such as ``tcp://host:port``: names of hosts have at most 253.
 _ENDPOINT_BYTES = 256
@@ -105,11 +113,14 @@ class Deposited:
         receipts: uint8[n, r], a ``Receipt`` per copy.
         reasons: uint8[n, r], why a copy was rejected.
         needed: copies needed for acknowledgement (r').
+        holders: n times the ids of the members that the packet was sent to, the sender itself among them where it is
+            one; those that did not answer may have it all the same. Empty where the transport does not know.
     """
 
     receipts: NDArray[np.uint8]
     reasons: NDArray[np.uint8]
     needed: int
+    holders: tuple[tuple[bytes, ...], ...] = ()
 
     @property
     def acknowledged(self) -> NDArray[np.bool_]:
@@ -125,6 +136,10 @@ class Deposited:
     def refused(self) -> NDArray[np.bool_]:
         """bool[n]: enough holders will not take it, now or later; sending it again is useless."""
         return self._enough(_FINAL)
+
+    def any(self, receipt: Receipt) -> NDArray[np.bool_]:
+        """bool[n]: at least one holder gave this receipt."""
+        return np.asarray((self.receipts == int(receipt)).any(axis=1))
 
     def _enough(self, wanted: tuple[Receipt, ...]) -> NDArray[np.bool_]:
         copies = np.isin(self.receipts, [int(receipt) for receipt in wanted]).sum(axis=1)
@@ -142,6 +157,7 @@ class Answer:
         refused: packets that a holder sent and that did not pass.
         complete: False when no holder could be reached.
         agreed: True when a second holder was asked and had the same; None when there was none to ask.
+        asked: ids of the members that the address was sent to; None where the transport does not know.
     """
 
     address: bytes
@@ -150,6 +166,7 @@ class Answer:
     refused: int
     complete: bool
     agreed: bool | None
+    asked: tuple[bytes, ...] | None = None
 
 
 class Role(IntFlag):
@@ -190,13 +207,28 @@ class Announcement:
         """The member as placement sees it."""
         return Member(id=node_id(self.key), organisation=self.organisation)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps packets for others."""
+        return Role.HOLD in self.roles
+
+    @property
+    def here(self) -> bool:
+        """False when it says that it leaves."""
+        return bool(self.roles)
+
     def signed(self, identity: Identity) -> Announcement:
         """The same, signed; ``identity`` must be the one of ``key``."""
         return replace(self, signature=identity.sign(Purpose.ANNOUNCEMENT, self._signed_bytes()))
 
-    def holds(self, now: int) -> bool:
-        """Whether it is in force, its signature right, and its certificate too."""
+    def holds(self, now: int, register: Register | None = None) -> bool:
+        """Whether it is in force, its signature right, its certificate too, and no key of it revoked."""
         if now >= self.expires:
+            return False
+        if register is not None and (
+            register.revoked(self.key, now)
+            or (self.certificate is not None and not register.certifies(self.organisation))
+        ):
             return False
         if self.certificate is not None and (self.certificate.node != self.key or not self.certificate.holds(now)):
             return False
@@ -251,6 +283,7 @@ class Topic(StrEnum):
     RECEIPT = "receipt"
     REPLICATION = "replication"
     ANNOUNCEMENT = "announcement"
+    STATEMENT = "statement"
 
 
 _TOPICS = {
@@ -263,6 +296,7 @@ _TOPICS = {
     Kind.LIST: Topic.REPLICATION,
     Kind.LISTING: Topic.REPLICATION,
     Kind.ANNOUNCE: Topic.ANNOUNCEMENT,
+    Kind.STATEMENTS: Topic.STATEMENT,
     Kind.BUSY: Topic.REPLY,
     Kind.REFUSED: Topic.REPLY,
 }

@@ -9,7 +9,7 @@ that is read and written again gives the same bytes.
 | 4 | ``ORF`` and version 1 |
 | 1 | kind |
 | 1 | flags |
-| 2 | count: packets, receipts, identities or announcements; the cap of a question |
+| 2 | count: packets, receipts, identities, announcements or statements; the cap of a question |
 | 2 | cells: how many addresses |
 | 2 | zero |
 | 4 | bytes of the body |
@@ -27,6 +27,7 @@ from enum import IntEnum, IntFlag, unique
 import numpy as np
 from numpy.typing import NDArray
 
+from outroute.identity import STATEMENT_BYTES
 from outroute.packet import PACKET_BYTES, PACKET_DTYPE, PacketArray, as_packets
 
 __all__ = [
@@ -63,12 +64,14 @@ _ADDRESS = 32
 _CAUSE = 16
 _NO_CAUSE = bytes(_CAUSE)
 _NO_SCHEMA = bytes(32)
+_NO_JOURNAL = bytes(16)
 _RUN = struct.Struct("<32sH")
 _ANSWER = struct.Struct("<32s32sHI")
 _PAIR = struct.Struct("<32s32s")
 _LISTED = struct.Struct("<B32s")
 _LENGTH = struct.Struct("<H")
 _WAIT = struct.Struct("<I")
+_READ = struct.Struct("<16sQ")
 
 #: Bytes of the largest frame: a full deposit or answer, or a full frame of announcements.
 FRAME_BYTES = _HEADER.size + max(
@@ -93,6 +96,7 @@ class Kind(IntEnum):
     ANNOUNCE = 9
     BUSY = 10
     REFUSED = 11
+    STATEMENTS = 12
 
 
 class Flag(IntFlag):
@@ -121,6 +125,8 @@ class FrameReason(IntEnum):
     BODY = 8
     #: A well-formed frame that has no place here: a reply without a question.
     UNEXPECTED = 9
+    #: The member that sent it is revoked.
+    REVOKED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +163,10 @@ class Frame:
         receipts: RECEIPTS: uint8[n, 2], receipt and reason of each packet of the deposit.
         listed: LISTING: part and identity of each entry.
         announcements: ANNOUNCE: opaque here, see ``outroute.transports.contract``.
+        statements: STATEMENTS: opaque here, see ``outroute.identity.read_statement``.
+        journal: STATEMENTS: 16 bytes that name a list of statements: of the receiver's in a question, of the
+            sender's own in a reply; zero where none is known.
+        place: STATEMENTS: up to where that list has been read.
         detail: BUSY: milliseconds to wait; REFUSED: a ``FrameReason``.
     """
 
@@ -174,6 +184,9 @@ class Frame:
     receipts: NDArray[np.uint8] = field(default_factory=_no_receipts)
     listed: tuple[tuple[int, bytes], ...] = ()
     announcements: tuple[bytes, ...] = ()
+    statements: tuple[bytes, ...] = ()
+    journal: bytes = _NO_JOURNAL
+    place: int = 0
     detail: int = 0
 
 
@@ -190,6 +203,7 @@ _LIMITS: dict[Kind, tuple[int, int, int]] = {
     Kind.ANNOUNCE: (Flag.NONE, FRAME_PACKETS, 0),
     Kind.BUSY: (Flag.NONE, 0, 0),
     Kind.REFUSED: (Flag.NONE, 0, 0),
+    Kind.STATEMENTS: (Flag.MORE, FRAME_PACKETS, 0),
 }
 
 
@@ -237,12 +251,18 @@ def _body(frame: Frame) -> tuple[int, bytes]:
     if kind is Kind.LISTING:
         return len(frame.listed), joined + b"".join(_LISTED.pack(*entry) for entry in frame.listed)
     if kind is Kind.ANNOUNCE:
-        return len(frame.announcements), b"".join(_LENGTH.pack(len(one)) + one for one in frame.announcements)
+        return len(frame.announcements), _joined(frame.announcements)
+    if kind is Kind.STATEMENTS:
+        return len(frame.statements), _READ.pack(frame.journal, frame.place) + _joined(frame.statements)
     if kind is Kind.BUSY:
         return 0, _WAIT.pack(frame.detail)
     if kind is Kind.REFUSED:
         return 0, bytes([frame.detail])
     return 0, joined
+
+
+def _joined(pieces: tuple[bytes, ...]) -> bytes:
+    return b"".join(_LENGTH.pack(len(one)) + one for one in pieces)
 
 
 def _packed(packets: PacketArray) -> bytes:
@@ -284,7 +304,16 @@ def decode(data: bytes) -> Frame | Rejected:
 def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, object] | FrameReason:
     """The fields of a body, or why it is none."""
     if kind is Kind.ANNOUNCE:
-        return _read_announcements(count, body)
+        pieces = _read_pieces(count, body, ANNOUNCEMENT_BYTES)
+        return {"announcements": pieces} if isinstance(pieces, tuple) else pieces
+    if kind is Kind.STATEMENTS:
+        if len(body) < _READ.size:
+            return FrameReason.LENGTH
+        journal, place = _READ.unpack_from(body)
+        pieces = _read_pieces(count, body[_READ.size :], STATEMENT_BYTES)
+        if not isinstance(pieces, tuple):
+            return pieces
+        return {"journal": journal, "place": place, "statements": pieces}
     expected = {
         Kind.DEPOSIT: cells * _RUN.size + count * PACKET_BYTES,
         Kind.RECEIPTS: count * 2,
@@ -330,7 +359,8 @@ def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, obj
     return {"addresses": addresses, "cap": count}
 
 
-def _read_announcements(count: int, body: bytes) -> dict[str, object] | FrameReason:
+def _read_pieces(count: int, body: bytes, limit: int) -> tuple[bytes, ...] | FrameReason:
+    """Pieces of at most ``limit`` bytes, each behind its length, and nothing after them."""
     found: list[bytes] = []
     at = 0
     for _ in range(count):
@@ -338,8 +368,8 @@ def _read_announcements(count: int, body: bytes) -> dict[str, object] | FrameRea
             return FrameReason.BODY
         (length,) = _LENGTH.unpack_from(body, at)
         at += _LENGTH.size
-        if length > ANNOUNCEMENT_BYTES or at + length > len(body):
+        if length > limit or at + length > len(body):
             return FrameReason.BODY
         found.append(body[at : at + length])
         at += length
-    return {"announcements": tuple(found)} if at == len(body) else FrameReason.LENGTH
+    return tuple(found) if at == len(body) else FrameReason.LENGTH

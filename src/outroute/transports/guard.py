@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.fingerprint import address
+from outroute.identity import Register
 from outroute.packet import (
     PACKET_BYTES,
     Flag,
@@ -25,12 +28,23 @@ from outroute.packet import (
     verify_signatures,
 )
 from outroute.schema import Schema, facet_index
-from outroute.transports.contract import ADDRESS_REFUSED, SCHEMA_REFUSED
+from outroute.transports.contract import ADDRESS_REFUSED, AUTHOR_COMPROMISED, AUTHOR_REVOKED, SCHEMA_REFUSED
 
-__all__ = ["CHECKED_CACHED", "Guard"]
+__all__ = ["CHECKED_CACHED", "Guard", "Use"]
 
 #: Packets whose check is remembered: at some 120 bytes each about 30 MB.
 CHECKED_CACHED = 262_144
+
+
+class Use(Enum):
+    """What packets are checked for: of a revoked author, what is kept stays and what is new is refused."""
+
+    #: They answer a question.
+    ANSWER = "answer"
+    #: They are brought by their author, or on its behalf.
+    DEPOSIT = "deposit"
+    #: Another holder has kept them and passes them on.
+    REPAIR = "repair"
 
 
 class Guard:
@@ -53,17 +67,35 @@ class Guard:
     ) -> None:
         self.schemas = {schema.id: schema for schema in schemas}
         self.refused: Counter[int] = Counter()
-        """Packets refused so far, by reason: a ``Rejection``, ADDRESS_REFUSED or SCHEMA_REFUSED."""
-        self.verified = 0
-        """Signatures checked so far."""
+        """Packets refused so far, by reason: a ``Rejection`` or one of the reasons of ``outroute.transports``."""
+        self.register: Register | None = None
+        """What is known about keys; see ``under``."""
+        self._verified: Counter[str] = Counter()
         self._secret = secret
         self._verify = verify
         self._cached = cached
         self._checked: dict[bytes, int] = {}
         self._addresses: dict[tuple[bytes, int, int], bytes] = {}
 
+    @property
+    def verified(self) -> int:
+        """Signatures checked so far."""
+        return self._verified["signatures"]
+
+    def under(self, register: Register) -> Guard:
+        """The same guard, its memory and its counts shared, judging authors by what one member knows about keys."""
+        own = copy(self)
+        own.register = register
+        return own
+
     def check(
-        self, schema_id: bytes, addresses: Sequence[bytes], packets: PacketArray, *, now: int
+        self,
+        schema_id: bytes,
+        addresses: Sequence[bytes],
+        packets: PacketArray,
+        *,
+        now: int,
+        use: Use = Use.ANSWER,
     ) -> NDArray[np.uint8]:
         """Why each packet is refused, uint8[n]; 0 where it is accepted.
 
@@ -72,6 +104,7 @@ class Guard:
             addresses: the address under which each one came.
             packets: PACKET_DTYPE[n].
             now: seconds since 1970.
+            use: what they are checked for.
         """
         schema = self.schemas.get(schema_id)
         if schema is None:
@@ -83,8 +116,36 @@ class Guard:
             reasons[left] = self._remembered(packets[left], schema)
             left = left[reasons[left] == Rejection.NONE]
             reasons[left[~self._belong(schema, [addresses[i] for i in left], packets[left])]] = ADDRESS_REFUSED
+            left = left[reasons[left] == Rejection.NONE]
+            reasons[left] = self._authors(packets[left], now, use)
         for reason, number in zip(*np.unique(reasons[reasons != 0], return_counts=True), strict=True):
             self.refused[int(reason)] += int(number)
+        return reasons
+
+    def compromised(self, packets: PacketArray, now: int) -> NDArray[np.bool_]:
+        """Which packets nobody believes any more, as others may have their author's key: bool[n]."""
+        return np.asarray(self._authors(packets, now, Use.ANSWER) == AUTHOR_COMPROMISED, dtype=np.bool_)
+
+    def _authors(self, packets: PacketArray, now: int, use: Use) -> NDArray[np.uint8]:
+        """Why the author of each packet is not believed, uint8[n]; withdrawals are taken from everybody."""
+        reasons = np.zeros(len(packets), dtype=np.uint8)
+        register = self.register
+        if register is None or not register.any_revoked:
+            return reasons
+        brings = packets["flags"] & np.uint16(Flag.WITHDRAWAL) == 0
+        authors, which = np.unique(packets["author"], axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        for number, author in enumerate(authors):
+            why = register.revocations_of(author.tobytes(), now)
+            if not why:
+                continue
+            own = brings & (which == number)
+            if any(one.compromised for one in why):
+                reasons[own] = AUTHOR_COMPROMISED
+            elif use is Use.DEPOSIT:
+                reasons[own] = AUTHOR_REVOKED
+            elif use is Use.REPAIR:
+                reasons[own & (packets["bucket"] > why[0].at)] = AUTHOR_REVOKED
         return reasons
 
     def _remembered(self, packets: PacketArray, schema: Schema) -> NDArray[np.uint8]:
@@ -99,7 +160,7 @@ class Guard:
             found = check_derived(packets[new], schema)
             signed = np.flatnonzero(found == Rejection.NONE)
             found[signed[~self._verify(packets[new[signed]])]] = Rejection.SIGNATURE
-            self.verified += len(signed)
+            self._verified["signatures"] += len(signed)
             reasons[new] = found
             if len(self._checked) + len(new) > self._cached:
                 for key in list(self._checked)[: self._cached // 4 + len(new)]:  # the oldest quarter

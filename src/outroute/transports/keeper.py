@@ -6,15 +6,15 @@ Pure but for its shelf (the packet store it is given): no sockets, no clock of i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.errors import StoreError
-from outroute.packet import PacketArray
-from outroute.placement import Kept, Part, Summary
+from outroute.packet import PacketArray, identities
+from outroute.placement import Kept, Part, Summary, summary
 from outroute.transports.contract import Receipt
 from outroute.transports.frames import (
     FRAME_PACKETS,
@@ -27,12 +27,19 @@ from outroute.transports.frames import (
     decode,
     encode,
 )
-from outroute.transports.guard import Guard
+from outroute.transports.guard import Guard, Use
+from outroute.transports.standing import Standing
 
-__all__ = ["CAP_LIMIT", "Keeper", "Shelf"]
+__all__ = ["CAP_LIMIT", "Answered", "Keeper", "Shelf"]
+
+#: Told of every question that is answered: the asker's id where the link knows it, and the addresses.
+Answered = Callable[[bytes | None, Sequence[bytes]], None]
 
 #: Packets of one cell in one answer, whatever the question says: 256 at 512 bytes are two frames.
 CAP_LIMIT = 256
+
+#: Milliseconds until statements are sent again to a member whose disk is full.
+_FULL_MILLISECONDS = 1000
 
 
 class _Fetched(Protocol):
@@ -79,6 +86,9 @@ class Shelf(Protocol):
     def drop(self, address: bytes) -> int:
         """Forget a cell."""
 
+    def set_organisations(self, organisation_of: Mapping[bytes, bytes]) -> None:
+        """Sample by these organisations from now on: author's key to organisation's key."""
+
 
 class Keeper:
     """Answers the frames that reach a holder.
@@ -88,6 +98,7 @@ class Keeper:
         guard: checks them.
         owns: for some addresses, whether this member is an owner of each.
         clock: seconds since 1970.
+        standing: what this member knows about keys; default nothing.
     """
 
     def __init__(
@@ -97,9 +108,13 @@ class Keeper:
         *,
         owns: Callable[[Sequence[bytes]], Sequence[bool]],
         clock: Callable[[], int],
+        standing: Standing | None = None,
     ) -> None:
         self.shelf = shelf
-        self.guard = guard
+        self.standing = standing or Standing()
+        self.guard = guard.under(self.standing.register)
+        self.answered: Answered | None = None
+        """Set it to be told which questions of others are answered, in the thread that answers them."""
         self.refused_frames: Counter[FrameReason] = Counter()
         """Frames refused so far, by reason."""
         self.receipts: Counter[Receipt] = Counter()
@@ -109,22 +124,65 @@ class Keeper:
         self._owns = owns
         self._clock = clock
 
-    def handle(self, data: bytes) -> list[bytes]:
-        """The frames that answer a frame: at least one, whatever it is."""
+    def handle(self, data: bytes, sender: bytes | None = None) -> list[bytes]:
+        """The frames that answer a frame: at least one, whatever it is.
+
+        Args:
+            data: the frame.
+            sender: id of the member that it comes from, where the link knows it.
+        """
         frame = decode(data)
         if isinstance(frame, Rejected):
             return [self._refuse(frame.reason)]
+        if frame.kind is Kind.STATEMENTS:
+            return [self._statements(frame, sender)]
         if frame.kind is Kind.DEPOSIT:
             return [self._deposit(frame)]
+        if self._shut_out(frame, sender):
+            return [self._refuse(FrameReason.REVOKED, frame.sequence)]
         if frame.kind is Kind.ASK:
+            if self.answered is not None:
+                self.answered(sender, frame.addresses)
             return self._answer(frame)
         if frame.kind is Kind.COMPARE:
-            found = self.shelf.summaries(frame.addresses, now=self._clock(), cap=frame.cap)
-            digests = tuple(one.digest for one in found)
-            return [self._reply(frame, Kind.DIGESTS, addresses=frame.addresses, digests=digests)]
+            return [self._reply(frame, Kind.DIGESTS, addresses=frame.addresses, digests=self._digests(frame))]
         if frame.kind is Kind.LIST:
             return self._list(frame)
         return [self._refuse(FrameReason.UNEXPECTED, frame.sequence)]
+
+    def _shut_out(self, frame: Frame, sender: bytes | None) -> bool:
+        """Whether a frame comes from a revoked member. What it keeps for others it may still hand over.
+
+        Its deposits are judged by their authors, packet by packet.
+        """
+        if sender is None or frame.flags & Flag.REPAIR:
+            return False
+        return self.standing.register.member_revoked(sender, self._clock())
+
+    def _statements(self, frame: Frame, sender: bytes | None) -> bytes:
+        try:
+            return encode(self.standing.answer(frame, sender, self._clock()))
+        except StoreError as error:
+            self.last_store_error = error
+            return encode(Frame(kind=Kind.BUSY, sequence=frame.sequence, detail=_FULL_MILLISECONDS))
+
+    def _digests(self, frame: Frame) -> tuple[bytes, ...]:
+        """What each cell shows and keeps back. What is not believed any more is in it for other holders only."""
+        now = self._clock()
+        found = self.shelf.summaries(frame.addresses, now=now, cap=frame.cap)
+        if frame.flags & Flag.REPAIR or not self.standing.register.any_compromised:
+            return tuple(one.digest for one in found)
+        cells = self.shelf.fetch(frame.addresses, now=now, cap=frame.cap)
+        return tuple(
+            summary(identities(self._believed(cell.packets, now)), one.rest).digest
+            for one, cell in zip(found, cells, strict=True)
+        )
+
+    def _believed(self, packets: PacketArray, now: int) -> PacketArray:
+        """Packets without those whose author's key others may have."""
+        if not self.standing.register.any_compromised:
+            return packets
+        return packets[~self.guard.compromised(packets, now)]
 
     def _refuse(self, reason: FrameReason, sequence: int = 0) -> bytes:
         self.refused_frames[reason] += 1
@@ -143,7 +201,8 @@ class Keeper:
         mine = np.repeat(np.asarray(self._owns(frame.addresses), dtype=np.bool_), frame.counts)
         receipts[~mine, 0] = Receipt.NOT_MINE
         own = np.flatnonzero(mine)
-        reasons = self.guard.check(frame.schema, [names[i] for i in own], frame.packets[own], now=now)
+        use = Use.REPAIR if frame.flags & Flag.REPAIR else Use.DEPOSIT
+        reasons = self.guard.check(frame.schema, [names[i] for i in own], frame.packets[own], now=now, use=use)
         receipts[own, 0], receipts[own, 1] = Receipt.REJECTED, reasons
         good = own[reasons == 0]
         if len(good):
@@ -184,6 +243,7 @@ class Keeper:
         else:
             fetched = self.shelf.fetch(frame.addresses, now=now, cap=cap)
             cells, left_out = [one.packets for one in fetched], [one.left_out for one in fetched]
+        cells = [self._believed(packets, now) for packets in cells]
         pages: list[list[tuple[bytes, bytes, PacketArray, int]]] = [[]]
         room = FRAME_PACKETS
         for name, digest, packets, left in zip(frame.addresses, digests, cells, left_out, strict=True):

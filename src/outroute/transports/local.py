@@ -10,26 +10,27 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from outroute.errors import TransportError
-from outroute.packet import PacketArray
 from outroute.placement import DEFAULT_REPLICAS, Member, Members
 from outroute.transports.contract import (
     CREDIT_FRAMES,
     Announcement,
-    Answer,
     Capabilities,
-    Deposited,
-    Traffic,
     UnreachableError,
 )
 from outroute.transports.frames import Frame, Kind, encode
 from outroute.transports.guard import Guard
-from outroute.transports.keeper import Keeper, Shelf
-from outroute.transports.replicas import REQUEST_SECONDS, Repaired, Replicas
+from outroute.transports.keeper import Shelf
+from outroute.transports.member import MemberTransport
+from outroute.transports.replicas import REQUEST_SECONDS
+from outroute.transports.standing import EXCHANGE_FRAMES, Standing
 
 __all__ = ["LocalNetwork", "LocalTransport"]
 
 #: Milliseconds that a member without credit asks its senders to wait.
 _BUSY_MILLISECONDS = 50
+
+#: Members that tell a newcomer what they know about keys: one that keeps something back is not enough.
+_WELCOMING = 3
 
 
 class LocalNetwork:
@@ -49,6 +50,7 @@ class LocalNetwork:
         self._running: dict[bytes, asyncio.Event] = {}
         self._flying: dict[bytes, int] = {}
         self._view: Members | None = None
+        self._joined = 0
 
     def members(self) -> Members:
         """The members that are believed to live: those killed unnoticed among them."""
@@ -65,6 +67,7 @@ class LocalNetwork:
         replicas: int = DEFAULT_REPLICAS,
         organisation_of: Mapping[bytes, bytes] | None = None,
         request_seconds: float = REQUEST_SECONDS,
+        standing: Standing | None = None,
     ) -> LocalTransport:
         """Add a member.
 
@@ -74,24 +77,45 @@ class LocalNetwork:
             guard: what checks packets for it; members of one process may share one, and then each packet is
                 checked once in the process.
             replicas: owners per address; the same for all members.
-            organisation_of: author's key to organisation's key.
+            organisation_of: author's key to organisation's key, where no certificate says it.
             request_seconds: time-out of one exchange.
+            standing: what the member knows about keys; default nothing, and in memory only. Other members tell it
+                what they know.
 
         Raises:
             TransportError: the id is in use (``transport.twice``).
+            StoreError: what it is told cannot be kept.
         """
         if member.id in self._members:
             raise TransportError(
                 f"member {member.id.hex()[:16]} is on this network already: close it first", code="transport.twice"
             )
-        transport = LocalTransport(self, member, shelf, guard, replicas, organisation_of or {}, request_seconds)
+        standing = standing or Standing()
+        self._joined += 1
+        standing.name = member.id + self._joined.to_bytes(8, "little")
+        transport = LocalTransport(
+            self, member, shelf, guard, replicas, organisation_of or {}, request_seconds, standing
+        )
         self._members[member.id] = transport
         self._seen[member.id] = member
         self._running[member.id] = asyncio.Event()
         self._running[member.id].set()
         self._flying[member.id] = 0
         self._view = None
+        self._welcome(transport)
         return transport
+
+    def _welcome(self, newcomer: LocalTransport) -> None:
+        """Let a few members tell a newcomer what they know about keys."""
+        ready = [one for id, one in self._members.items() if self._running[id].is_set() and one is not newcomer]
+        knowing = [one for one in ready if len(one.standing.register)]
+        for other in knowing[:_WELCOMING]:
+            for number in range(EXCHANGE_FRAMES):
+                frame = newcomer.standing.give(other.member.id, number)
+                replies = other.receive(encode(frame), newcomer.member.id)
+                newcomer.traffic.count(encode(frame), replies, outgoing=True)
+                if not newcomer.absorb(other.member.id, frame, replies):
+                    break
 
     def kill(self, member: bytes, *, noticed: bool = True) -> None:
         """Take a member away without a word; ``noticed`` is false while the others still believe in it.
@@ -126,8 +150,8 @@ class LocalNetwork:
                 code="transport.nobody",
             )
 
-    async def carry(self, member: bytes, frame: bytes) -> list[bytes]:
-        """Hand a frame to a member and return its reply.
+    async def carry(self, member: bytes, frame: bytes, sender: bytes | None = None) -> list[bytes]:
+        """Hand a frame to a member and return its reply; ``sender`` is the id of who sends it.
 
         Raises:
             TransportError: nobody with this id ever joined (``transport.nobody``).
@@ -142,7 +166,7 @@ class LocalNetwork:
             receiver = self._members.get(member)
             if receiver is None:
                 raise UnreachableError(f"member {member.hex()[:16]} is gone", code="transport.unreachable")
-            return receiver.receive(frame)
+            return receiver.receive(frame, sender)
         finally:
             self._flying[member] -= 1
 
@@ -157,7 +181,7 @@ class LocalNetwork:
         return [a for _, a in sorted(self._announcements.items()) if a.expires > now]
 
 
-class LocalTransport:
+class LocalTransport(MemberTransport):
     """One member of a ``LocalNetwork``: a ``Link``, a ``Finder`` and a ``Holder``. Made by ``join``."""
 
     def __init__(
@@ -169,50 +193,28 @@ class LocalTransport:
         replicas: int,
         organisation_of: Mapping[bytes, bytes],
         request_seconds: float,
+        standing: Standing,
     ) -> None:
-        self.member = member
-        self.shelf = shelf
-        self.guard = guard
         self._network = network
-        self._count = replicas
-        self._traffic = Traffic()
-        self.replicas = Replicas(
-            self,
+        super().__init__(
+            member,
+            shelf,
             guard,
             members=network.members,
             clock=network.clock,
             replicas=replicas,
             organisation_of=organisation_of,
             request_seconds=request_seconds,
+            standing=standing,
         )
-        self.keeper = Keeper(shelf, guard, owns=self._owns, clock=network.clock)
 
     @property
     def capabilities(self) -> Capabilities:
         """Durable with a store on disk; nothing leaves the process, so nothing is encrypted."""
         return Capabilities(durable=self.shelf.durable, ordered=True, back_pressure=True, secure=False)
 
-    @property
-    def traffic(self) -> Traffic:
-        """Bytes of frames to and from other members; what a member keeps itself costs none."""
-        return self._traffic
-
-    def _owns(self, addresses: Sequence[bytes]) -> list[bool]:
-        return [self.member.id in row for row in self._network.members().owner_ids(addresses, self._count)]
-
-    async def request(self, member: bytes, frame: bytes) -> Sequence[bytes]:
-        """See ``Link.request``."""
-        if member == self.member.id:
-            return self.keeper.handle(frame)
-        replies = await self._network.carry(member, frame)
-        self._traffic.count(frame, replies, outgoing=True)
-        return replies
-
-    def receive(self, frame: bytes) -> list[bytes]:
-        """Answer a frame from another member."""
-        replies = self.keeper.handle(frame)
-        self._traffic.count(frame, replies, outgoing=False)
-        return replies
+    async def _carry(self, member: bytes, frame: bytes) -> Sequence[bytes]:
+        return await self._network.carry(member, frame, self.member.id)
 
     async def announce(self, announcement: Announcement) -> None:
         """See ``Finder.announce``."""
@@ -223,22 +225,6 @@ class LocalTransport:
         key = int.from_bytes(address, "big")
         near = sorted(self._network.announcements(), key=lambda a: int.from_bytes(a.member.id, "big") ^ key)
         return near[:limit]
-
-    async def deposit(
-        self, schema: bytes, addresses: Sequence[bytes], packets: PacketArray, *, cause: bytes = bytes(16)
-    ) -> Deposited:
-        """See ``Holder.deposit``."""
-        return await self.replicas.deposit(schema, addresses, packets, cause=cause)
-
-    async def fetch(
-        self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes = bytes(16)
-    ) -> list[Answer]:
-        """See ``Holder.fetch``."""
-        return await self.replicas.fetch(schema, addresses, cap=cap, cause=cause)
-
-    async def repair(self) -> Repaired:
-        """One round of repair of what this member keeps; see ``Replicas.repair``."""
-        return await self.replicas.repair(self.member.id, self.shelf)
 
     async def close(self) -> None:
         """Leave properly: hand everything over, then go. The store stays open, it is the maker's."""

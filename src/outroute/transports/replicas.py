@@ -174,7 +174,12 @@ class Replicas:
                     receipts[where], reasons[where] = replies[0].receipts.T
 
         await asyncio.gather(*(send(owner, pairs) for owner, pairs in sorted(jobs.items())))
-        return Deposited(receipts=receipts, reasons=reasons, needed=majority(1 if only else self._replicas))
+        return Deposited(
+            receipts=receipts,
+            reasons=reasons,
+            needed=majority(1 if only else self._replicas),
+            holders=tuple(owners_of[address] for address in addresses),
+        )
 
     async def fetch(
         self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes = bytes(16)
@@ -204,13 +209,14 @@ class Replicas:
         answers: dict[bytes, Answer] = {}
         for name in distinct:
             part = first.get(name)
+            told = owners[name][: asked[name]] + ((second[name],) if name in second else ())
             if part is None:
-                answers[name] = _answer(name, None, None)
+                answers[name] = _answer(name, None, None, told)
                 continue
             agreed = None if name not in digests else digests[name] == part.digest
             if agreed is False:
                 part = await self._merge(schema, name, owners[name][asked[name] - 1], second[name], part, cap, cause)
-            answers[name] = _answer(name, part, agreed)
+            answers[name] = _answer(name, part, agreed, told)
         return [answers[name] for name in addresses]
 
     async def _ask(
@@ -361,10 +367,10 @@ def in_force(packets: PacketArray) -> PacketArray:
     return kept[np.argsort(slot_ranks(kept), kind="stable")]
 
 
-def _answer(name: bytes, part: _Part | None, agreed: bool | None) -> Answer:
+def _answer(name: bytes, part: _Part | None, agreed: bool | None, asked: tuple[bytes, ...]) -> Answer:
     if part is None:
         empty = np.empty(0, dtype=PACKET_DTYPE)
-        return Answer(address=name, packets=empty, left_out=0, refused=0, complete=False, agreed=None)
+        return Answer(address=name, packets=empty, left_out=0, refused=0, complete=False, agreed=None, asked=asked)
     return Answer(
         address=name,
         packets=part.packets,
@@ -372,4 +378,5 @@ def _answer(name: bytes, part: _Part | None, agreed: bool | None) -> Answer:
         refused=part.refused,
         complete=True,
         agreed=agreed,
+        asked=asked,
     )

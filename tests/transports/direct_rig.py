@@ -1,0 +1,142 @@
+"""Members with real sockets and TLS, for the contract suite."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+from outroute.placement import Member, Members
+from outroute.store import PacketStore
+from outroute.transports import Guard
+from outroute.transports.channel import Secrets
+from outroute.transports.direct import DirectTransport
+from store.making import NOW, SCHEMA, identity
+
+#: Seconds that members of the suite wait for each other: a handshake takes milliseconds, a busy machine more.
+PATIENCE = 1.0
+
+SECRET = bytes(range(32))
+
+
+class DirectRig:
+    """Every member listens on a port of this machine; who is there is told to all by the rig."""
+
+    name = "direct"
+    credit = 4
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self._directory: Path | None = None
+        self._organisations: int | None = None
+        self.transports: dict[int, DirectTransport] = {}
+        self._stores: list[PacketStore] = []
+        self._guards: list[Guard] = []
+        self._seen: dict[bytes, Member] = {}
+        self._endpoints: dict[bytes, str] = {}
+        self._reading: list[threading.Event] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def start(self, members: int, directory: Path | None = None, *, organisations: int | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._directory, self._organisations = directory, organisations
+        for _ in range(members):
+            await self.join()
+
+    async def join(self) -> int:
+        from transports.rigs import FACETED
+
+        number = len(self._stores)
+        key = identity(1000 + number)
+        group = number if self._organisations is None else number % self._organisations
+        self._stores.append(PacketStore(None if self._directory is None else self._directory / str(number)))
+        self._guards.append(Guard([SCHEMA, FACETED]))
+        transport = DirectTransport(
+            key,
+            self._stores[number],
+            self._guards[number],
+            members=self._members,
+            endpoint_of=self._endpoints.get,
+            clock=lambda: self.now,
+            organisation=identity(5000 + group).public_key,
+            secrets=Secrets((SECRET,)),
+            credit=self.credit,
+            request_seconds=PATIENCE,
+        )
+        reading = threading.Event()
+        reading.set()
+        self._reading.append(reading)
+        handle = transport.keeper.handle
+
+        def wait_and_handle(*arguments: object) -> list[bytes]:
+            began = time.monotonic()
+            reading.wait()
+            if time.monotonic() - began > PATIENCE / 2:  # whoever sent it has given up: a member that hung loses it
+                return []
+            return handle(*arguments)  # type: ignore[arg-type]
+
+        transport.keeper.handle = wait_and_handle  # type: ignore[method-assign]
+        self._endpoints[key.id] = await transport.link.listen()
+        self._seen[key.id] = transport.member
+        self.transports[number] = transport
+        return number
+
+    def _members(self) -> Members:
+        return Members(list(self._seen.values()))
+
+    def holder(self, number: int) -> DirectTransport:
+        return self.transports[number]
+
+    def guard(self, number: int) -> Guard:
+        return self._guards[number]
+
+    def store(self, number: int) -> PacketStore:
+        return self._stores[number]
+
+    def alive(self) -> list[int]:
+        return sorted(self.transports)
+
+    async def kill(self, number: int, *, noticed: bool = True) -> None:
+        gone = self.transports.pop(number)
+        self._reading[number].set()
+        await gone.close()
+        if noticed:
+            self._seen.pop(gone.member.id)
+        self._stores[number].close()
+
+    async def leave(self, number: int) -> None:
+        gone = self.transports.pop(number)
+        self._seen.pop(gone.member.id)
+        await gone.repair()
+        await gone.close()
+        self._stores[number].close()
+
+    async def repair(self) -> None:
+        for _ in range(10):
+            done = [await self.transports[number].repair() for number in self.alive()]
+            if not any(one.sent or one.dropped for one in done):
+                return
+        raise AssertionError("repair does not come to an end")
+
+    def pause(self, number: int) -> None:
+        self._reading[number].clear()
+
+    def resume(self, number: int) -> None:
+        self._reading[number].set()
+
+    def owners(self, address: bytes) -> list[int]:
+        numbers = {transport.member.id: number for number, transport in self.transports.items()}
+        first = self.transports[self.alive()[0]]
+        return [numbers[owner] for owner in first.replicas.owners([address])[0] if owner in numbers]
+
+    async def raw(self, sender: int, receiver: int, data: bytes) -> list[bytes]:
+        return list(await self.transports[sender].request(self.transports[receiver].member.id, data))
+
+    async def stop(self) -> None:
+        for reading in self._reading:
+            reading.set()
+        for number in self.alive():
+            await self.transports.pop(number).close()
+        for store in self._stores:
+            store.close()
