@@ -13,6 +13,7 @@ import numpy as np
 
 from outroute.identity import Identity
 from outroute.node import Node
+from outroute.node.approval import Approval, Automatic
 from outroute.node.local import guard_for, join_local
 from outroute.schema import (
     Distiller,
@@ -26,6 +27,7 @@ from outroute.schema import (
     drawn_landmarks,
 )
 from outroute.transports import LocalNetwork
+from outroute.transports.frames import Frame, decode
 
 NOW = 1_700_000_000
 DAY = 86_400
@@ -42,6 +44,7 @@ OUTCOMES = {
     OutcomeKind.CATEGORICAL: Outcome(name="course", kind=OutcomeKind.CATEGORICAL, classes=("worse", "same", "better")),
     OutcomeKind.NUMERIC: Outcome(name="stay", kind=OutcomeKind.NUMERIC, low=Decimal(0), high=Decimal(60), unit="days"),
 }
+ALL_LEAVE = Automatic(by="a test")
 QUESTION = {"age": 62, "dose": 3.5, "ward": "green"}
 
 
@@ -95,13 +98,35 @@ class Clock:
         return self.now
 
 
+class TappedNetwork(LocalNetwork):
+    """A network that remembers every packet that travelled between two members."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self.seen: dict[bytes, np.void] = {}
+
+    async def carry(self, member: bytes, frame: bytes, sender: bytes | None = None) -> list[bytes]:
+        replies = await super().carry(member, frame, sender)
+        for data in (frame, *replies):
+            read = decode(data)
+            if isinstance(read, Frame):
+                self.seen |= {hashlib.sha256(row.tobytes()).digest(): row for row in read.packets}
+        return replies
+
+
 @contextmanager
 def network_of(
-    schema: Schema, sites: Sequence[str] = SITES, *, root: Path | None = None, clock: Clock | None = None
+    schema: Schema,
+    sites: Sequence[str] = SITES,
+    *,
+    root: Path | None = None,
+    clock: Clock | None = None,
+    approval: Approval | None = ALL_LEAVE,
+    network: LocalNetwork | None = None,
 ) -> Iterator[dict[str, Node]]:
     """Nodes of one network, in memory or each in a directory under ``root``."""
     clock = clock or Clock()
-    network = LocalNetwork(clock=clock)
+    network = network or LocalNetwork(clock=clock)
     guard = guard_for(schema)
     nodes: dict[str, Node] = {}
     try:
@@ -109,7 +134,9 @@ def network_of(
             place = None if root is None else root / site
             who = identity(site)
             transport = join_local(network, who, schema, data_dir=place, guard=guard)
-            nodes[site] = Node(schema, transport=transport, identity=who, data_dir=place, clock=clock)
+            nodes[site] = Node(
+                schema, transport=transport, identity=who, data_dir=place, clock=clock, approval=approval
+            )
         yield nodes
     finally:
         for node in nodes.values():

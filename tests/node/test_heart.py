@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from node.making import NOW, Clock, identity
+from node.making import ALL_LEAVE, NOW, Clock, identity
 from outroute.node import Node
 from outroute.node.local import guard_for, join_local
 from outroute.transports import LocalNetwork
@@ -25,7 +25,7 @@ def test_one_question_at_four_hospitals() -> None:
     for name in names:
         who = identity(name)
         transport = join_local(network, who, data.schema, guard=guard)
-        nodes[name] = Node(data.schema, transport=transport, identity=who, clock=clock)
+        nodes[name] = Node(data.schema, transport=transport, identity=who, clock=clock, approval=ALL_LEAVE)
     try:
         for name, node in nodes.items():
             rows = np.flatnonzero(data.site == name)

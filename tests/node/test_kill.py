@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node.making import QUESTION, Clock, schema_of, table_of
+from node.making import ALL_LEAVE, QUESTION, Clock, schema_of, table_of
 from outroute.node import Node
 from outroute.packet import slots
 from outroute.schema import OutcomeKind
@@ -32,7 +32,7 @@ from outroute.store import State
 
 schema = schema_of(OutcomeKind.BINARY)
 number = int(sys.argv[2])
-with Node(schema, data_dir=sys.argv[1], clock=Clock()) as node:
+with Node(schema, data_dir=sys.argv[1], clock=Clock(), approval=ALL_LEAVE) as node:
     print("ready", flush=True)
     while True:
         table = table_of(OutcomeKind.BINARY, f"batch {number}", 20)
@@ -76,7 +76,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         assert process.wait() == -signal.SIGKILL
     assert observed
     schema = schema_of(OutcomeKind.BINARY)
-    with Node(schema, data_dir=tmp_path, clock=Clock()) as node:
+    with Node(schema, data_dir=tmp_path, clock=Clock(), approval=ALL_LEAVE) as node:
         known = node.counts()["known"]
         assert known % BATCH == 0  # whole batches only
         assert known >= BATCH * len(observed)
@@ -94,7 +94,7 @@ def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         assert len(set(slots(packets))) == len(packets)
         assert len(node.outbox(State.ACKNOWLEDGED)) == len(packets)
         insight = node.ask(QUESTION)
-    with Node(schema, data_dir=tmp_path, clock=Clock()) as node:
+    with Node(schema, data_dir=tmp_path, clock=Clock(), approval=ALL_LEAVE) as node:
         again = node.ask(QUESTION)
         assert again.to_dict() == insight.to_dict()
         # The store has each packet once: another node that reads it sees them all.

@@ -12,7 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from node.making import DAY, KINDS, QUESTION, SITES, Clock, filled, identity, network_of, schema_of, table_of
+from node.making import (
+    ALL_LEAVE,
+    DAY,
+    KINDS,
+    NOW,
+    QUESTION,
+    SITES,
+    Clock,
+    filled,
+    identity,
+    network_of,
+    schema_of,
+    table_of,
+)
 from outroute.distill import Reason
 from outroute.errors import PrivacyError, StoreError, TransportError
 from outroute.node import Insight, Node
@@ -106,7 +119,7 @@ def test_equal_records_give_equal_insights_whatever_the_directory(tmp_path: Path
 
 def test_a_node_alone_keeps_its_own_packets_and_has_no_peers(tmp_path: Path) -> None:
     for _ in range(2):
-        with Node(schema_of(BINARY), data_dir=tmp_path, clock=Clock()) as node:
+        with Node(schema_of(BINARY), data_dir=tmp_path, clock=Clock(), approval=ALL_LEAVE) as node:
             node.observe(table_of(BINARY, "north"), case="case")
             made, done = node.distil(), node.publish()
             assert done.acknowledged == done.sent == made.packets
@@ -205,6 +218,7 @@ def test_a_network_in_memory_forgets_and_gets_the_packets_again(tmp_path: Path) 
                 identity=identity("north"),
                 data_dir=tmp_path,
                 clock=clock,
+                approval=ALL_LEAVE,
             ) as north,
             Node(schema, transport=join_local(network, identity("south"), schema), clock=clock) as south,
         ):
@@ -271,21 +285,24 @@ def test_a_withdrawal_leaves_nothing_that_rests_on_it() -> None:
         first = north.ask(QUESTION)
         assert south.id.hex() in {s.node for s in first.contributors}
         gone = south.outbox()
-        queued = south._journal.outbox.queued(*State, limit=10**6)
-        done = _run(south, queued.addresses, withdraw(gone, identity("south")))
-        assert done.replicated.all()
-        assert said(north.ask(QUESTION)) == said(first)  # cells are remembered for some minutes
+        assert len(south.withdraw(since=NOW - DAY, until=NOW + DAY, by="a test").ids) == len(gone)
+        assert said(north.ask(QUESTION)) == said(first)  # nobody knows of it yet
+        done = south.publish()
+        assert done.acknowledged == done.withdrawals == len(gone)
+        held = north.transport.shelf.addresses()  # type: ignore[union-attr]
+        at_once = north.ask(QUESTION)  # cells are remembered for some minutes, but those that it keeps itself it knows
+        still = [a for a, cell in north._asker._cells.items() if _by(south, cell.packets)]
+        assert not set(still) & set(held)
+        assert at_once.reach.packets < first.reach.packets
         clock.now += 301
         second = north.ask(QUESTION)
         assert south.id.hex() not in {s.node for s in second.contributors}
         assert second.reach.packets == first.reach.packets - len(gone)
 
 
-def _run(node: Node, addresses: tuple[bytes, ...], packets: Any) -> Any:
-    from outroute.node.portal import run
-
-    assert node.transport is not None
-    return run(node.transport.deposit(node.schema.id, addresses, packets))
+def _by(node: Node, packets: Any) -> bool:
+    assert node.identity is not None
+    return node.identity.public_key in {author.tobytes() for author in packets["author"]}
 
 
 def test_expired_packets_do_not_answer() -> None:
@@ -326,7 +343,7 @@ def test_cells_that_nobody_answers_for_are_said_and_asked_again() -> None:
         network = north.transport._network  # type: ignore[union-attr]
         network.kill(south.id, noticed=False)
         network._members.pop(north.id)  # nobody holds anything any more
-        north.transport.keeper.handle = lambda data: []  # type: ignore[union-attr,method-assign]
+        north.transport.keeper.handle = lambda *given: []  # type: ignore[union-attr,method-assign]
         lonely = north.ask(QUESTION)
         assert lonely.reach.unanswered == lonely.reach.cells > 0
         del north.transport.keeper.handle  # type: ignore[union-attr]
@@ -349,7 +366,8 @@ def test_another_schema_or_secret_is_a_clear_error_and_loses_nothing() -> None:
         network = LocalNetwork(clock=clock)
         for i in range(4):
             join_local(network, identity(f"{at}{i}"), other, secret=secret)
-        with Node(a, transport=join_local(network, identity("north"), a), identity=identity("north")) as node:
+        transport = join_local(network, identity("north"), a)
+        with Node(a, transport=transport, identity=identity("north"), approval=ALL_LEAVE) as node:
             node.clock = clock
             node.observe(table_of(BINARY, "north"), case="case")
             made = node.distil().packets
@@ -408,7 +426,7 @@ def test_an_error_in_the_middle_leaves_nothing_half_done(tmp_path: Path, monkeyp
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    with Node(schema, data_dir=tmp_path, clock=clock) as node:
+    with Node(schema, data_dir=tmp_path, clock=clock, approval=ALL_LEAVE) as node:
         node.observe(table_of(BINARY, "north"), case="case")
         with monkeypatch.context() as patch:
             patch.setattr(node._journal.outbox, "add", interrupted)
@@ -464,6 +482,7 @@ def test_guards_may_be_shared_and_check_once() -> None:
     ):
         a.observe(table_of(BINARY, "a"), case="case")
         made = a.distil().packets
+        a.approve(a.review().digest.hex(), by="a test")
         a.publish()
         b.ask(QUESTION)
         assert guard.verified == made

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,11 @@ from outroute.node.insight import Insights, Reach
 from outroute.node.portal import run
 from outroute.node.received import Received
 from outroute.node.threads import single_threaded
-from outroute.packet import PacketArray, expiry
+from outroute.packet import PACKET_DTYPE, PacketArray, expiry
 from outroute.schema import Schema, unit_scale
 from outroute.store import ANSWER_CAP
 from outroute.synthesis import Fitted, Records, Settings, fit
-from outroute.transports import Holder
+from outroute.transports import Answer, Holder
 from outroute.transports.replicas import in_force
 
 __all__ = ["PROBES", "Asker"]
@@ -78,6 +79,16 @@ class Asker:
     """What a node remembers between questions: cells, and fitted calculations.
 
     Answers depend on the cells known, so questions asked together share them all.
+
+    Args:
+        schema: the schema.
+        holder: the transport.
+        received: packets that came in files.
+        own_keys: the node's key and those that it had before: what they signed is its own.
+        secret: the network's, for addresses.
+        seed: of everything that draws.
+        settings: constants of the synthesis.
+        asked: told of every question that goes to the transport, before it is answered from.
     """
 
     def __init__(
@@ -86,13 +97,16 @@ class Asker:
         holder: Holder,
         received: Received,
         *,
-        own_key: bytes,
+        own_keys: Sequence[bytes],
         secret: bytes,
         seed: int,
         settings: Settings,
+        asked: Callable[[Sequence[Answer], int], None],
     ) -> None:
         self._schema, self._holder, self._received, self._secret = schema, holder, received, secret
-        self._own_key = np.frombuffer(own_key, dtype=np.uint8)
+        self._own_keys = [np.frombuffer(key, dtype=np.uint8) for key in own_keys]
+        self._asked = asked
+        self._forgotten: deque[bytes] = deque()
         self._seed, self._settings = seed, settings
         self._cells: dict[bytes, _Cell] = {}
         self._fit: _Fit | None = None
@@ -108,16 +122,36 @@ class Asker:
         """Fit anew before the next answer: something was corrected, withdrawn, or came in a file."""
         self._fit = None
 
+    def forget(self, addresses: Iterable[bytes]) -> None:
+        """Fetch these cells again before the next answer: something in them was withdrawn. From any thread."""
+        self._forgotten.extend(addresses)
+
+    def known(self) -> PacketArray:
+        """All packets of others that are remembered, some of them expired perhaps."""
+        return np.concatenate([np.empty(0, dtype=PACKET_DTYPE), *(cell.packets for cell in self._cells.values())])
+
+    def _foreign(self, packets: PacketArray) -> NDArray[np.bool_]:
+        """Packets that are not this node's own, bool ``[n]``."""
+        out = np.ones(len(packets), dtype=np.bool_)
+        for key in self._own_keys:
+            out &= (packets["author"] != key).any(axis=1)
+        return out
+
     def fetch(self, addresses: Sequence[bytes], now: int) -> None:
         """Fetch the cells that are not known or old."""
         known = self._cells
+        while self._forgotten:
+            if known.pop(self._forgotten.popleft(), None) is not None:
+                self.refit()
         stale = [a for a in dict.fromkeys(addresses) if a not in known or known[a].due <= now]
         if not stale:
             return
         self._reach = None
         for at in range(0, len(stale), ADDRESSES_AT_ONCE):
             part = stale[at : at + ADDRESSES_AT_ONCE]
-            for answer in run(self._holder.fetch(self._schema.id, part, cap=ANSWER_CAP)):
+            answers = run(self._holder.fetch(self._schema.id, part, cap=ANSWER_CAP))
+            self._asked(answers, now)
+            for answer in answers:
                 old = known.pop(answer.address, None)  # the latest fetched stand last
                 if not answer.complete:
                     none = answer.packets[:0]
@@ -125,7 +159,7 @@ class Asker:
                     kept.due, kept.answered = now + RETRY_SECONDS, False
                     known[answer.address] = kept
                     continue
-                packets = answer.packets[(answer.packets["author"] != self._own_key).any(axis=1)]
+                packets = answer.packets[self._foreign(answer.packets)]
                 if old is not None and not _holds_all(packets, old.packets):
                     self.refit()  # something was withdrawn: nothing may rest on it any more
                 known[answer.address] = _Cell(now + CELL_SECONDS, packets, answer.left_out, answer.refused, True)
@@ -140,7 +174,7 @@ class Asker:
         packets = np.concatenate([*(c.packets for c in self._cells.values()), given])
         if len(given):
             packets = in_force(packets)
-            packets = packets[(packets["author"] != self._own_key).any(axis=1)]
+            packets = packets[self._foreign(packets)]
         return packets[expiry(self._schema, packets) > now]
 
     def _still_good(self, near: Iterable[bytes], own: Records, now: int) -> Fitted | None:

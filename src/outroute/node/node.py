@@ -15,33 +15,36 @@ from numpy.typing import NDArray
 from outroute.distill import Grouping, Observations, Reason
 from outroute.errors import DataError, StoreError, TransportError
 from outroute.identity import Identity
+from outroute.node.answering import AnsweredQuestions
+from outroute.node.approval import Approval, default_approval
 from outroute.node.asking import PROBES, Asker
 from outroute.node.emitting import condense, make_packets
 from outroute.node.evidence import records_of, verify_in_threads
+from outroute.node.governed import Governed
+from outroute.node.handing_over import ALL
 from outroute.node.insight import Insight, Insights
-from outroute.node.local import join_local, leave, serves, tend
-from outroute.node.observing import DatedJournal, observe_table
-from outroute.node.portal import run
+from outroute.node.local import join_local, leave, listen, own_keys, serves, tend
+from outroute.node.migrating import check_agreed, successor_dir
+from outroute.node.notices import Notices
+from outroute.node.observing import observe_table
 from outroute.node.questions import codes_of_case, codes_of_cases
 from outroute.node.received import Received
-from outroute.node.reports import Distillation, ObserveReport, Published
-from outroute.packet import PacketArray, Rejection, accept, as_packets
-from outroute.schema import Schema, encode_outcome, facet_index
-from outroute.store import Noted, State, Which, load_identity
+from outroute.node.reports import Distillation, ObserveReport
+from outroute.node.taking_back import Keys
+from outroute.packet import Flag, PacketArray, Rejection, accept, as_packets
+from outroute.schema import Schema, SchemaSignature, encode_outcome, facet_index
+from outroute.store import Event, Journal, Noted, State, Which, load_identity
 from outroute.synthesis import Records, Settings
-from outroute.transports import ADDRESS_REFUSED, SCHEMA_REFUSED, Holder, LocalNetwork, Receipt
+from outroute.transports import Answer, Holder, LocalNetwork
 
 if TYPE_CHECKING:
     from outroute.tables.mapping import TableMapping
 
 __all__ = ["Node"]
 
-PUBLISH_AT_ONCE = 4096
-"""Packets handed to the transport at a time: 2 MB."""
-
 
 @dataclass(eq=False)
-class Node:
+class Node(Governed):
     """One participant of a network. Observations never leave it; packets do.
 
     One thread at a time may use it. It owns the transport that it is given and closes it.
@@ -56,8 +59,13 @@ class Node:
         seed: of everything that draws, so that equal evidence gives equal answers.
         settings: constants of the synthesis.
         restored: say so when ``data_dir`` comes from a backup.
+        approval: who lets packets leave (``outroute.node.approval``); default somebody by hand, by ``approve``, unless
+            the schema's distiller is ``single``.
+        signatures: of organisations that agreed to the schema, beside those in ``data_dir``.
 
     Raises:
+        SchemaError: ``schema.unsigned``, the schema names organisations, and too few of them signed it.
+        DataError: ``approval`` does not fit the schema.
         StoreError: ``data_dir`` is in use by another process, belongs to another schema, or cannot be used.
         TransportError: ``transport`` serves other schemas.
     """
@@ -71,9 +79,14 @@ class Node:
     seed: int = 0
     settings: Settings = field(default_factory=Settings, repr=False)
     restored: bool = False
+    approval: Approval | None = None
+    signatures: Sequence[SchemaSignature] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         self._closed = False
+        check_agreed(self.schema, self.data_dir, self.signatures)
+        self._approval = default_approval(self.schema) if self.approval is None else self.approval
+        self._approval.check(self.schema)
         if self.transport is not None and not serves(self.transport, self.schema):
             raise TransportError(
                 f"the transport does not serve schema '{self.schema.name}' ({self.schema.id.hex()[:16]}): join the "
@@ -84,40 +97,54 @@ class Node:
             made = Identity(secrets.token_bytes(32)) if self.data_dir is None else load_identity(self.data_dir)
             self.identity = made
         self._identity: Identity = self.identity
+        self._directory = None if self.data_dir is None else Path(self.data_dir)
+        self._keys, self._notices = Keys(self._identity, self._directory), Notices()
         self._received = Received(self.schema, self.data_dir)
-        self._journal = DatedJournal(
+        self._journal = Journal(
             self.data_dir,
             schema_id=self.schema.id,
             width=self.schema.width,
             now=self._now(),
             restored=self.restored,
         )
+        self._joined = self.transport is not None
         try:
             self._holder = self.transport or self._alone()
         except BaseException:
             self._journal.close()
             raise
         self.transport = self._holder
+        self._answered = AnsweredQuestions(self.log, own=self.id, clock=self._now)
+        self._own: Records | None = None
+        self._home: list[bytes] = []
         try:
-            if self.data_dir is not None and not self._holder.capabilities.durable:
-                # What others keep in memory only may be gone: it is handed over again.
-                kept = self._journal.outbox.queued(State.ACKNOWLEDGED, limit=2**62)
-                self._journal.outbox.mark(kept.ids, State.SENT)
-            tend(self._holder, self._now())
+            self._start()
         except BaseException:
             self.close()
             raise
+
+    def _start(self) -> None:
+        """All that comes before the first call."""
+        outbox, now = self._journal.outbox, self._now()
+        # What others keep in memory only may be gone: it is handed over again.
+        forgetful = self.data_dir is not None and not self._holder.capabilities.durable
+        self._again = outbox.queued(State.ACKNOWLEDGED, limit=ALL).ids if forgetful else np.empty(0, dtype=np.int64)
+        tend(self._holder, now)
         self._asker = Asker(
             self.schema,
             self._holder,
             self._received,
-            own_key=self._identity.public_key,
+            own_keys=own_keys(self._holder, self._identity.public_key),
             secret=self.secret,
             seed=self.seed,
             settings=self.settings,
+            asked=self._note_asked,
         )
-        self._own: Records | None = None
-        self._home: list[bytes] = []
+        listen(self._holder, answered=self._answered, withdrawn=self._asker.forget)
+        if outbox.copied:
+            self._notices.copied()
+        if self._joined:
+            self.log.append(Event.STARTED, now=now, node=self.id, schema=self.schema.id, incarnation=outbox.incarnation)
 
     def _alone(self) -> Holder:
         network = LocalNetwork(clock=self._now)
@@ -126,14 +153,20 @@ class Node:
     def _now(self) -> int:
         return int(self.clock())
 
+    def _newest(self, what: str) -> None:
+        """Refuse what belongs to the schema's successor: the same observation must not leave twice."""
+        self._alive()
+        later = None if self._directory is None else successor_dir(self._directory)
+        if later is not None:
+            raise StoreError(
+                f"this node's observations were carried over to the schema's successor: {what} there, in '{later}'; "
+                "here what has left is served until it expires",
+                code="node.successor",
+            )
+
     def _alive(self) -> None:
         if self._closed:
             raise StoreError("this node is closed: open it again", code="store.closed")
-
-    @property
-    def id(self) -> bytes:
-        """The node's id, 32 bytes."""
-        return self._identity.id
 
     # observe ------------------------------------------------------------------------------------------------
 
@@ -199,6 +232,7 @@ class Node:
         Returns:
             How many rows were what to this node.
         """
+        self._newest("observe")
         bucket_of = self.schema.time.bucket_seconds
         now = self._now()
         if times is None:
@@ -227,7 +261,9 @@ class Node:
 
         Raises:
             DataError: when the outcome is not one of the schema's.
+            StoreError: ``node.successor``, the observations were carried over to the schema's successor.
         """
+        self._newest("confirm")
         value = encode_outcome(self.schema.outcome, [outcome])
         if np.isnan(value[0]):
             raise DataError("confirm needs an outcome: the case waits for it already", code="data.outcome")
@@ -250,7 +286,10 @@ class Node:
     def distil(
         self, *, k: int | None = None, streaming: bool = False, grouping: Grouping | None = None
     ) -> Distillation:
-        """Condense what has an outcome and has not left yet into signed packets in the outbox.
+        """Condense what has an outcome and is in no packet yet into signed packets in the outbox.
+
+        There they wait until somebody approves them (``review``, ``approve``), unless ``approval`` lets them leave.
+        What left before, in a packet that was withdrawn since, only joins cohorts of k subjects that are new.
 
         Args:
             k: subjects in a packet; default the schema's floor, never below it.
@@ -259,7 +298,9 @@ class Node:
 
         Raises:
             PrivacyError: when ``k`` lies below the schema's floor.
+            StoreError: ``node.successor``, see ``confirm``.
         """
+        self._newest("distil")
         ready = self._journal.observations(Which.READY)
         waiting = self._journal.counts()["waiting"]
         observations = Observations(
@@ -268,6 +309,7 @@ class Node:
             subject=ready.subject,
             bucket=ready.bucket,
             facet=ready.facet,
+            stale=ready.emitted,
         )
         made = condense(self.schema, observations, now=self._now(), k=k, streaming=streaming, grouping=grouping)
         n = len(made.cohorts)
@@ -286,7 +328,9 @@ class Node:
                 packets.addresses,
                 [ready.rows[rows] for rows in packets.members],
                 secrets=packets.secrets,
+                now=self._now(),
             )
+        approved = self._approve_by_rule()
         withheld = dict(made.withheld.counts)
         if waiting:
             withheld[Reason.NO_OUTCOME] = withheld.get(Reason.NO_OUTCOME, 0) + waiting
@@ -296,42 +340,9 @@ class Node:
             withheld=withheld,
             agreeing=made.agreeing,
             k=made.k,
+            approved=approved,
+            approved_by=self._approval.by,
         )
-
-    def outbox(self, *states: State) -> PacketArray:
-        """Packets of the outbox in some states (default all), in the order in which they were made."""
-        return self._journal.outbox.queued(*(states or tuple(State)), limit=2**62).packets
-
-    def publish(self) -> Published:
-        """Hand the packets of the outbox to the holders of their addresses; what is not acknowledged stays queued.
-
-        Raises:
-            TransportError: the holders serve another schema or have another network secret; nothing is given up.
-        """
-        outbox = self._journal.outbox
-        queued = outbox.queued(limit=2**62)
-        acknowledged = refused = 0
-        durable = self._holder.capabilities.durable
-        for at in range(0, len(queued.ids), PUBLISH_AT_ONCE):
-            part = slice(at, at + PUBLISH_AT_ONCE)
-            ids = queued.ids[part]
-            done = run(self._holder.deposit(self.schema.id, queued.addresses[part], queued.packets[part]))
-            kept = done.acknowledged if durable else done.replicated
-            foreign = np.isin(done.reasons, (SCHEMA_REFUSED, ADDRESS_REFUSED)) & (done.receipts == Receipt.REJECTED)
-            strange = (foreign.sum(axis=1) >= done.needed) & ~kept
-            final = done.refused & ~kept & ~strange
-            outbox.mark(ids[kept], State.ACKNOWLEDGED)
-            outbox.mark(ids[final], State.REFUSED)
-            outbox.mark(ids[~kept & ~final], State.SENT)
-            if strange.any():
-                raise TransportError(
-                    f"the holders refuse {int(strange.sum()):,} packets as belonging to another schema or network "
-                    "secret: compare both with the network's; the packets stay in the outbox",
-                    code="transport.schema",
-                )
-            acknowledged, refused = acknowledged + int(kept.sum()), refused + int(final.sum())
-        sent = len(queued.ids)
-        return Published(sent=sent, acknowledged=acknowledged, refused=refused, pending=sent - acknowledged - refused)
 
     # ask ----------------------------------------------------------------------------------------------------
 
@@ -375,6 +386,14 @@ class Node:
             self._own = records_of(self.schema, seen.codes, seen.outcome, seen.subject, seen.bucket)
         return self._asker.answer(codes, self._own, home=self._home, probes=probes, now=self._now())
 
+    def _note_asked(self, answers: Sequence[Answer], now: int) -> None:
+        """Log a question: which cells, and to whom it went besides this node."""
+        self._answered.write()
+        known = [answer.asked for answer in answers if answer.asked is not None]
+        members = sorted({member for asked in known for member in asked} - {self.id})
+        told = {"recipients": members} if known else {}
+        self.log.append(Event.ASKED, now=now, addresses=[answer.address for answer in answers], **told)
+
     def receive(self, packets: PacketArray | bytes) -> dict[Rejection, int]:
         """Take packets that came another way than over the transport, for example in a file.
 
@@ -392,7 +411,17 @@ class Node:
         if len(accepted):
             self._received.add(accepted, now)
             self._asker.refit()
-        return verdicts.counted()
+        refused = verdicts.counted()
+        back = int(((accepted["flags"] & np.uint16(Flag.WITHDRAWAL)) != 0).sum())
+        if len(accepted) or refused:
+            self.log.append(
+                Event.RECEIVED,
+                now=now,
+                packets=len(accepted) - back,
+                withdrawals=back,
+                refused=sum(refused.values()),
+            )
+        return refused
 
     def received(self) -> PacketArray:
         """Packets that ``receive`` took in and that are in force, each once."""
@@ -417,7 +446,11 @@ class Node:
             return
         self._closed = True
         try:
+            listen(self._holder, answered=None, withdrawn=None)
             leave(self._holder)
+            self._answered.write(everything=True)
+            if self._joined:
+                self.log.append(Event.STOPPED, now=self._now())
         finally:
             self._received.close()
             self._journal.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,43 +11,16 @@ from numpy.typing import NDArray
 
 from outroute.node.reports import ObserveReport
 from outroute.schema import Schema, encode
-from outroute.store import Journal, Noted
+from outroute.store import Noted
 
 if TYPE_CHECKING:
     from outroute.tables.mapping import TableMapping
     from outroute.tables.observed import Observed
 
-__all__ = ["DatedJournal", "Note", "observe_table"]
+__all__ = ["Note", "observe_table"]
 
 Note = Callable[..., dict[Noted, int]]
 """``Node.observe_encoded``."""
-
-_LOOKED_UP = 8192
-"""Cases looked up by one statement; engines allow 32,766 parameters by default."""
-
-
-class DatedJournal(Journal):
-    """A journal that tells when it first saw a case."""
-
-    def dated(self, cases: Sequence[Any] | NDArray[Any], bucket: int) -> NDArray[np.int64]:
-        """The time bucket of each case as it is known, ``bucket`` for new ones; int64 ``[n]``.
-
-        A table that does not say when its cases were observed is read again tomorrow: that must not make every case
-        a changed one.
-        """
-        out = np.full(len(cases), bucket, dtype=np.int64)
-        with self._database.reading() as connection:
-            for start in range(0, len(cases), _LOOKED_UP):
-                hashes = self._hashes(cases[start : start + _LOOKED_UP], b"case").tolist()
-                marks = ", ".join("?" * len(hashes))
-                rows = connection.execute(
-                    f"SELECT case_high, case_low, bucket FROM observations WHERE case_high IN ({marks})",
-                    [high for high, _ in hashes],
-                )
-                known = {(high, low): found for high, low, found in rows}
-                for i, (high, low) in enumerate(hashes, start):
-                    out[i] = known.get((high, low), bucket)
-        return out
 
 
 def observe_table(schema: Schema, table: Any, mapping: TableMapping, note: Note) -> ObserveReport:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outroute.distill import Reason
+from outroute.store import Erased, Withdrawn
 
 if TYPE_CHECKING:
     from outroute.tables.observed import RowProblem
 
-__all__ = ["Distillation", "ObserveReport", "Published"]
+__all__ = ["Distillation", "Erasure", "HandedOver", "ObserveReport", "Published", "TakenBack"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Distillation:
         withheld: observations that stay, by reason.
         agreeing: packets whose outcomes all agree.
         k: subjects asked for in a packet.
+        approved: packets that rules or the schema approved, earlier ones that waited among them; the others wait.
+        approved_by: what the log names as their approver; empty when packets are approved by hand.
     """
 
     packets: int
@@ -55,20 +59,62 @@ class Distillation:
     withheld: Mapping[Reason, int]
     agreeing: int
     k: int
+    approved: int = 0
+    approved_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What became of the packets that were handed to the transport.
+    """What became of the packets and withdrawals that were handed to the transport.
 
     Attributes:
-        sent: packets handed over.
+        sent: handed over.
         acknowledged: kept by enough holders (in memory counts where this node's own store is in memory).
         refused: refused for good.
         pending: to be sent again.
+        withdrawals: how many of those sent are withdrawals.
     """
 
     sent: int
     acknowledged: int
     refused: int
     pending: int
+    withdrawals: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """What was handed over as a file.
+
+    Attributes:
+        packets, withdrawals: how many of each are in it.
+        content: its bytes, 512 for each.
+    """
+
+    packets: int
+    withdrawals: int
+    content: bytes = field(repr=False)
+
+    @property
+    def bytes(self) -> int:
+        """Length of the content."""
+        return len(self.content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack(Withdrawn):
+    """What became of packets that were taken back.
+
+    Attributes:
+        successors: the same for each directory to which observations were carried over with a schema's successor; its
+            withdrawals leave with that node (``publish`` or ``hand_over`` there).
+    """
+
+    successors: tuple[tuple[Path, Withdrawn], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure(Erased):
+    """What erasing a subject did; observations and questions are counted here and in all successors together."""
+
+    withdrawn: TakenBack

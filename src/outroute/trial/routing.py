@@ -19,6 +19,7 @@ from outroute.distill import Grouping
 from outroute.elections import elect
 from outroute.identity import Identity
 from outroute.node import Insights, Node
+from outroute.node.approval import Automatic
 from outroute.node.local import guard_for, join_local
 from outroute.packet import PACKET_BYTES
 from outroute.schema import Schema, drawn_landmarks, encode
@@ -37,6 +38,8 @@ LANDMARKS_MOST = 1024
 """Landmarks of the largest: with 1,024, four probes found 0.93 of the nearest packets (DESIGN section 5)."""
 PACKETS_PER_CELL = 64
 """Packets that a cell should hold on average: a quarter of what one answer shows, so that few are left out."""
+_APPROVAL = Automatic(by="a trial in one process")
+"""Nothing leaves the machine: there is nobody to ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ class OutcomeRouting:
                     clock=lambda: _now(fold),
                     seed=fold.seed,
                     settings=self.settings,
+                    approval=_APPROVAL,
                 )
             packets = self._publish(fold, schema, nodes)
             predictions: dict[str, NDArray[np.float64]] = {}
@@ -121,7 +125,7 @@ class OutcomeRouting:
             self.progress("landmarks from founders' packets", 0, 1)
 
         def show(site: str) -> tuple[int, NDArray[np.uint16]]:
-            with Node(fold.schema, clock=lambda: _now(fold), seed=fold.seed) as node:
+            with Node(fold.schema, clock=lambda: _now(fold), seed=fold.seed, approval=_APPROVAL) as node:
                 _observe(node, fold, fold.schema, fold.train[site], slice(None))
                 node.distil(k=self.k, grouping=self.grouping)
                 packets = node.outbox()
