@@ -13,6 +13,7 @@ the tables of :func:`tables`, which pages may use without saying where they come
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -89,14 +90,30 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
 
 def test_the_pages_have_examples_that_run() -> None:
     """So that a change of the marker cannot silence the test above."""
-    assert ROOT / "README.md" in RUNNING
+    roles = [ROOT / "docs" / f"{role}.md" for role in ("privacy-officer", "administrator", "founders")]
+    assert {ROOT / "README.md", *roles} <= set(RUNNING)
 
 
-def test_the_reference_of_commands_is_up_to_date() -> None:
+@pytest.mark.parametrize("generator", ["generate_cli.py", "generate_packet.py"])
+def test_what_is_written_by_programs_is_up_to_date(generator: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "generate_cli.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "docs" / generator), "--check"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_example_packet_is_the_bytes_that_it_says() -> None:
+    """The hex column is read as a reader would, without the program that wrote it: 512 bytes of the digest named."""
+    text = (ROOT / "docs" / "privacy-officer.md").read_text(encoding="utf-8")
+    data = b""
+    for first, column in re.findall(r"^\| (\d+)(?:-\d+)? \| (`[0-9a-f].*?) \|", text, re.MULTILINE):
+        assert int(first) == len(data)
+        zeros = re.fullmatch(r"`00` \((\d+) times\)", column)
+        data += bytes(int(zeros[1])) if zeros else bytes.fromhex("".join(re.findall(r"`([0-9a-f ]+)`", column)))
+    assert len(data) == 512
+    named = re.search(r"digest `([0-9a-f]{64})`", text)
+    assert named is not None
+    assert hashlib.sha256(data).hexdigest() == named[1]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.exists()], ids=lambda page: page.name)

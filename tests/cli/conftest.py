@@ -110,9 +110,11 @@ def in_json(*arguments: str | Path, code: int = 0) -> dict[str, Any]:
     return found
 
 
-def program(*arguments: str | Path, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the real program."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+def program(
+    *arguments: str | Path, cwd: Path, variables: dict[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run the real program, with further environment variables."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | (variables or {})
     return subprocess.run(
         [*PROGRAM, *map(str, arguments)],
         cwd=cwd,
@@ -134,6 +136,14 @@ def fails(*arguments: str | Path, cwd: Path, says: str, code: int = 2, **options
     return done.stderr
 
 
+def let_leave(node: str | Path, output: Path, to: str = "everybody") -> None:
+    """Condense what is there, approve all of it, and write the file that leaves."""
+    invoke("distil", "--node", node)
+    digest = in_json("outbox", "show", "--node", node)["digest"]
+    invoke("outbox", "approve", digest, "--by", "Dr. Weber", "--node", node)
+    invoke("publish", "-o", output, "--to", to, "--node", node)
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The world, made once; tests that change something work on a copy."""
@@ -147,7 +157,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("north", "south"):
         made: list[str | Path] = ["--schema", folder / "ward.toml", *IDS, "--node", folder / name]
         invoke("observe", folder / f"{name}.csv", *made)
-        invoke("distil", "--node", folder / name, "-o", folder / f"{name}.orp")
+        let_leave(folder / name, folder / f"{name}.orp")
     invoke("receive", folder / "south.orp", "--node", folder / "north")
     return folder
 

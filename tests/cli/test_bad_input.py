@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from .conftest import IDS, PROGRAM, ROWS, fails, in_json, program
+from .conftest import IDS, PROGRAM, ROWS, fails, in_json, let_leave, program
 
 
 def known(world: Path, node: str = "north") -> dict[str, object]:
@@ -110,12 +111,20 @@ def test_misuse_is_one_line_and_changes_nothing(world: Path, arguments: list[str
     assert not (world / "new").exists()
 
 
-def test_an_output_that_cannot_be_written_leaves_observations_ungrouped(world: Path) -> None:
+def test_an_output_that_cannot_be_written_hands_nothing_over(world: Path) -> None:
     in_json("observe", "west.csv", "--schema=ward.toml", *IDS, "--node=west")
-    before = in_json("status", "--node=west")
-    fails("distil", "--node=west", "-o", "nowhere/x.orp", cwd=world, says="There is no folder")
-    fails("distil", "--node=west", "-o", "south.orp", cwd=world, says="--force replaces it")
-    assert in_json("status", "--node=west") == before
+    in_json("distil", "--node=west")
+    digest = in_json("outbox", "show", "--node=west")["digest"]
+    waiting = in_json("status", "--node=west")
+    for command in (["outbox", "export"], ["publish", "--to=north"]):
+        fails(*command, "--node=west", "-o", "nowhere/x.orp", cwd=world, says="There is no folder")
+        fails(*command, "--node=west", "-o", "south.orp", cwd=world, says="--force replaces it")
+        after = in_json("status", "--node=west")
+        assert [after[name] for name in after if name != "log"] == [waiting[name] for name in waiting if name != "log"]
+        if command[0] == "outbox":
+            in_json("outbox", "approve", digest, "--by=me", "--node=west")
+            waiting = in_json("status", "--node=west")
+    assert in_json("publish", "--to=north", "--node=west", "-o", "west.orp")["packets"] == waiting["packets_queued"] > 0
 
 
 def test_what_cannot_run_says_so_in_json_too(world: Path) -> None:
@@ -126,8 +135,8 @@ def test_what_cannot_run_says_so_in_json_too(world: Path) -> None:
 
 def test_packets_of_another_schema_are_refused_and_the_way_out_is_named(world: Path) -> None:
     (world / "other.toml").write_text((world / "ward.toml").read_text().replace("high = 110", "high = 120"))
-    for command in (["observe", "west.csv", "--schema=other.toml", *IDS], ["distil", "-o", "west.orp"]):
-        assert program(*command, "--node=west", cwd=world).returncode == 0
+    assert program("observe", "west.csv", "--schema=other.toml", *IDS, "--node=west", cwd=world).returncode == 0
+    let_leave("west", world / "west.orp")
     before = known(world)["received"]
     told = fails("receive", "west.orp", "--node=north", cwd=world, says="of another schema", code=1)
     assert "This node serves schema 'ward'" in told
@@ -181,3 +190,120 @@ def test_a_reader_that_goes_away_is_no_error(world: Path, command: list[str]) ->
     assert "Traceback" not in said
     assert "rror" not in said
     running.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["outbox", "approve", "ab" * 32, "--by=me"], 2, "outroute outbox show"),
+        (["outbox", "approve", "abc", "--by=me"], 2, "12 to 64 hexadecimal digits"),
+        (["outbox", "approve", "no digest at all", "--by=me"], 2, "hexadecimal digits"),
+        (["outbox", "approve", "ab" * 32], 2, "--by"),
+        (["outbox", "approve", "DIGEST", "--by= "], 2, "say who"),
+        (["outbox", "approve", "DIGEST", "--by=two\nlines"], 2, "on one line"),
+        (["outbox", "reject", "ab" * 32, "--by=me"], 2, "outroute outbox show"),
+        (["outbox", "show", "ab" * 32], 2, "No packet of this outbox"),
+        (["outbox", "show", "--state=gone"], 2, "'gone' is not one of"),
+        (["outbox", "show", "--first=0"], 2, "--first"),
+        (["outbox", "export"], 2, "--output"),
+        (["outbox", "export", "-o", "."], 2, "exists already"),
+        (["publish", "-o", "x.orp"], 2, "--to NAME"),
+        (["publish", "--to=north"], 2, "-o FILE"),
+        (["publish", "-o", "x.orp", "--to= "], 2, "1 to 200 characters"),
+        (["withdraw", "--by=me"], 2, "Say which packets"),
+        (["withdraw", "--by=me", "--case=west-3", "--packet=DIGEST"], 2, "Say which packets"),
+        (["withdraw", "--by=me", "--case=nobody"], 2, "nobody"),
+        (["withdraw", "--by=me", "--packet=" + "ab" * 32], 2, "ab"),
+        (["withdraw", "--by=me", "--since=2025-01-01"], 2, "both --since and --until"),
+        (["withdraw", "--by=me", "--since=yesterday", "--until=2025-01-01"], 2, "write it as 2025-01-31"),
+        (["withdraw", "--by=me", "--since=2025-02-01", "--until=2025-01-01"], 2, "lies after"),
+        (["withdraw", "--case=west-3"], 2, "--by"),
+        (["erase", "--by=me"], 2, "Missing argument"),
+        (["log", "show", "--kind=aproved"], 2, "There is no kind 'aproved'"),
+        (["log", "verify", "no.log"], 2, "Cannot read 'no.log'"),
+        (["log", "verify", "--head=xyz"], 2, "a head is a hash"),
+        (["log", "export", "-o", "south.orp"], 2, "--force replaces it"),
+        (["distil", "--rules=none.toml"], 2, "none.toml"),
+        (["distil", "--rules=unknown.toml"], 2, "subjects_least"),
+        (["distil", "--rules=type.toml"], 2, "subjects_least"),
+        (["distil", "--rules=broken.toml"], 2, "broken.toml"),
+        (["distil", "--rules=rules.toml", "--by-hand"], 2, "not both"),
+    ],
+)
+def test_misuse_of_governance_is_one_line_and_decides_nothing(
+    world: Path, arguments: list[str], code: int, says: str
+) -> None:
+    in_json("observe", "west.csv", "--schema=ward.toml", *IDS, "--node=west")
+    in_json("distil", "--node=west")
+    (world / "unknown.toml").write_text('name = "x"\nsubject_least = 6\n')
+    (world / "type.toml").write_text('name = "x"\nsubjects_least = "six"\n')
+    (world / "broken.toml").write_text('name = "x\n')
+    (world / "rules.toml").write_text('name = "x"\nsubjects_least = 6\n')
+    digest = in_json("outbox", "show", "--node=west")["digest"]
+    before = in_json("status", "--node=west")
+    told = fails(*(a.replace("DIGEST", digest) for a in arguments), "--node=west", cwd=world, says=says, code=code)
+    assert len([line for line in told.splitlines() if line.startswith("error:")]) <= 1
+    after = in_json("status", "--node=west")
+    assert {**before, "log": None} == {**after, "log": None}
+    assert in_json("outbox", "show", "--node=west")["digest"] == digest
+    assert not (world / "west" / "approve.toml").exists()
+    assert not (world / "x.orp").exists()
+    assert in_json("log", "verify", "--node=west")["whole"]
+
+
+def test_the_packet_of_another_cannot_be_withdrawn(world: Path) -> None:
+    theirs = in_json("packet", "inspect", "south.orp", "--schema=ward.toml", "--first=1")["shown"][0]["identity"]
+    before = known(world)
+    told = fails("withdraw", f"--packet={theirs}", "--by=me", "--node=north", cwd=world, says="author")
+    assert theirs[:12] in told
+    assert {**known(world), "log": None} == {**before, "log": None}
+
+
+def test_a_log_that_was_cut_off_is_one_clear_line(world: Path) -> None:
+    in_json("log", "export", "-o", "north.log", "--node=north")
+    text = (world / "north.log").read_text()
+    (world / "cut.log").write_text(text[: len(text) * 2 // 3])
+    told = fails("log", "verify", "cut.log", cwd=world, says="cut off", code=1)
+    assert len(told.splitlines()) <= 2
+    (world / "noise.log").write_bytes(np.random.default_rng(1).bytes(3000))
+    fails("log", "verify", "noise.log", cwd=world, says="warning:", code=1)
+
+
+def test_bytes_that_changed_since_the_review_are_not_approved(world: Path) -> None:
+    in_json("observe", "west.csv", "--schema=ward.toml", *IDS, "--node=west")
+    in_json("distil", "--node=west")
+    digest = in_json("outbox", "show", "--node=west")["digest"]
+    database = sqlite3.connect(world / "west" / "journal.db")
+    with database:
+        assert database.execute("UPDATE outbox SET body = zeroblob(512) WHERE id = 1").rowcount == 1
+    database.close()
+    fails("outbox", "approve", digest, "--by=me", "--node=west", cwd=world, says="error:")
+    assert known(world, "west")["packets_queued"] == 0
+
+
+def test_a_schema_signed_by_too_few_makes_no_node(world: Path) -> None:
+    for name in ("one", "two"):
+        in_json("org", "init", name)
+    keys = [in_json("org", "show", "--org", name)["organisation"] for name in ("one", "two")]
+    agreed = f'\n[agreement]\norganisations = ["{keys[0]}", "{keys[1]}"]\nquorum = 2\n'
+    (world / "agreed.toml").write_text((world / "ward.toml").read_text() + agreed)
+    in_json("schema", "sign", "agreed.toml", "--org", "one")
+    arguments = ["observe", "west.csv", "--schema=agreed.toml", *IDS, "--node=new"]
+    fails(*arguments, cwd=world, says="signed by 1 of the 2 organisations")
+    assert not (world / "new").exists()
+    in_json("schema", "sign", "agreed.toml", "--org", "two")
+    assert program(*arguments, cwd=world).returncode == 0
+    (world / "new" / "schema.signatures").unlink()
+    fails("distil", "--node=new", cwd=world, says="signed by 0 of the 2 organisations")
+
+
+def test_a_protected_key_needs_its_passphrase_and_never_shows_it(world: Path) -> None:
+    secret = "correct horse battery staple"
+    (world / "secret.txt").write_text(secret + "\n")
+    (world / "secret.txt").chmod(0o600)
+    assert program("org", "protect", "--node=north", "--new-passphrase-file=secret.txt", cwd=world).returncode == 0
+    told = fails("status", "--node=north", cwd=world, says="passphrase", stdin=subprocess.DEVNULL)
+    wrong = fails("status", "--node=north", cwd=world, says="passphrase", variables={"OUTROUTE_PASSPHRASE": "wrong"})
+    done = program("status", "--node=north", cwd=world, variables={"OUTROUTE_PASSPHRASE": secret})
+    assert done.returncode == 0, done.stderr
+    assert secret not in told + wrong + done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -29,11 +30,21 @@ def test_the_loop_from_a_table_to_a_confirmed_outcome(
     again = in_json("observe", north, *IDS, "--node", "north")
     assert (again["added"], again["duplicate"]) == (0, ROWS)
 
-    made = in_json("distil", "--node", "south", "-o", "south.orp")
-    assert made["packets"] == made["outbox"]["packets"] > 5
-    assert Path("south.orp").stat().st_size == 512 * made["packets"] == made["outbox"]["bytes"]
-    invoke("distil", "--node", "south", "-o", "south.orp", code=2)
-    assert in_json("distil", "--node", "south", "-o", "south.orp", "--force")["packets"] == 0
+    made = in_json("distil", "--node", "south")
+    assert made["packets"] == made["pending"] > 5
+    assert made["approved"] == 0
+    review = in_json("outbox", "export", "-o", "review.orp", "--readable", "review.csv", "--node", "south")
+    assert review["digest"] == hashlib.sha256(Path("review.orp").read_bytes()).hexdigest()
+    assert review["bytes"] == Path("review.orp").stat().st_size == 512 * made["packets"]
+    assert len(Path("review.csv").read_text(encoding="utf-8-sig").splitlines()) == made["packets"] + 1
+    by = ["--by", "Dr. Weber", "--node", "south"]
+    assert in_json("outbox", "approve", review["digest"], *by)["approved"] == made["packets"]
+    left = in_json("publish", "-o", "south.orp", "--to", "north", "--node", "south")
+    assert (left["packets"], left["withdrawals"], left["pending"]) == (made["packets"], 0, 0)
+    assert Path("south.orp").read_bytes() == Path("review.orp").read_bytes()
+    invoke("publish", "-o", "south.orp", "--to", "north", "--node", "south", code=2)
+    assert in_json("publish", "-o", "south.orp", "--to", "north", "--node", "south", "--force")["packets"] == 0
+    assert in_json("distil", "--node", "south")["packets"] == 0
 
     shown = in_json("packet", "inspect", "south.orp", "--schema", "ward.toml", "--first", "2")
     assert shown["packets"] == made["packets"]

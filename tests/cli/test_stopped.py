@@ -141,7 +141,8 @@ def test_a_full_disk_loses_nothing(world: Path, many: Path, small_disk: Path) ->
     (small_disk / "filled").write_bytes(b"")
     room = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize
     (small_disk / "filled").write_bytes(b"x" * room)
-    fails("distil", "--node=north", "-o", small_disk / "north.orp", cwd=world, says="disk is full")
+    again = ["publish", "--all", "--to=west", "--node=north"]
+    fails(*again, "-o", small_disk / "north.orp", cwd=world, says="nothing was handed over")
     assert sorted(path.name for path in small_disk.iterdir()) == ["filled", "west"]
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     assert program("observe", many, *IDS, "--node", node, cwd=world).returncode == 0

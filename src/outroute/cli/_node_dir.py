@@ -15,22 +15,40 @@ if TYPE_CHECKING:
 
     from outroute.node import Node
     from outroute.packet import PacketArray
-    from outroute.schema import Schema
+    from outroute.schema import Schema, SchemaSignature
     from outroute.tables.mapping import TableMapping
 
-__all__ = ["SCHEMA_FILE", "loaded_schema", "mapping_for", "open_node", "others", "several", "try_first_rows"]
+__all__ = [
+    "SCHEMA_FILE",
+    "keep_rules",
+    "loaded_schema",
+    "mapping_for",
+    "open_node",
+    "others",
+    "refuse_successor",
+    "several",
+    "try_first_rows",
+]
 
-SCHEMA_FILE, MARKS_FILE = "schema.toml", "schema.landmarks"
+SCHEMA_FILE, MARKS_FILE, SIGNATURES_FILE = "schema.toml", "schema.landmarks", "schema.signatures"
+RULES_FILE = "approve.toml"
+"""The rules by which a node approves by itself."""
 
 
-def open_node(directory: Path, schema: Path | None = None) -> Node:
+def open_node(directory: Path, schema: Path | None = None, *, restored: bool = False) -> Node:
     """Open the node in a directory, or make it when a schema is given.
+
+    Args:
+        directory: of the node.
+        schema: what it serves; needed once.
+        restored: whether the directory came from a backup, which it cannot always tell by itself.
 
     Raises:
         StoreError: there is no node and no schema, or the directory belongs to another schema.
     """
     from outroute import schema as schemas
     from outroute.node import Node
+    from outroute.node.approval import load_rules
 
     if directory.exists() and not directory.is_dir():
         raise StoreError(f"'{directory}' is a file: give the node's directory with --node", code="node.missing")
@@ -42,7 +60,7 @@ def open_node(directory: Path, schema: Path | None = None) -> Node:
                 f"{directory}",
                 code="node.missing",
             )
-        _keep(directory, schemas.load(schema))
+        _keep(directory, schemas.load(schema), schemas.load_signatures(schema))
         waiting = schemas.unreviewed(schema)
         if waiting:
             warn(
@@ -58,19 +76,59 @@ def open_node(directory: Path, schema: Path | None = None) -> Node:
                 f"({given.id.hex()[:16]}): leave --schema out, or give another directory with --node",
                 code="node.schema",
             )
-    return Node(loaded, data_dir=directory)
+    rules = directory / RULES_FILE
+    node = Node(loaded, data_dir=directory, approval=load_rules(rules) if rules.exists() else None, restored=restored)
+    for notice in node.notices:
+        warn(notice)
+    return node
 
 
-def _keep(directory: Path, schema: Schema) -> None:
-    from outroute.schema import drawn_landmarks, dumps
+def keep_rules(directory: Path, rules: Path | None) -> None:
+    """Keep rules of approval with a node, or forget those that it has.
 
+    Raises:
+        StoreError: there is no node.
+        OutrouteError: the rules cannot be used; those kept before stay.
+    """
+    from outroute.node.approval import load_rules
+
+    schema = loaded_schema(directory, None)
+    if rules is None:
+        (directory / RULES_FILE).unlink(missing_ok=True)
+        return
+    load_rules(rules).check(schema)
+    write_files({directory / RULES_FILE: rules.read_bytes()}, force=True)
+
+
+def _keep(directory: Path, schema: Schema, signatures: tuple[SchemaSignature, ...]) -> None:
+    from outroute.schema import drawn_landmarks, dumps, require_signed, write_signatures
+
+    require_signed(schema, signatures)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     drawn = drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
     files: dict[Path, str | bytes] = {}
     if not drawn:
         files[directory / MARKS_FILE] = schema.landmarks.to_bytes()
+    if signatures:
+        files[directory / SIGNATURES_FILE] = write_signatures(signatures)
     files[directory / SCHEMA_FILE] = dumps(schema, landmarks_file=None if drawn else MARKS_FILE)
     write_files(files, force=True)
+
+
+def refuse_successor(directory: Path) -> None:
+    """New observations belong to the successor of a node's schema, once there is one.
+
+    Raises:
+        StoreError: there is one; the message names its directory.
+    """
+    from outroute.node.migrating import successor_dir
+
+    following = successor_dir(directory)
+    if following is not None:
+        raise StoreError(
+            f"'{directory}' went over to a new schema: new observations belong to --node {following}",
+            code="node.successor",
+        )
 
 
 def loaded_schema(node: Path, schema: Path | None) -> Schema:

@@ -7,7 +7,33 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Case", "Columns", "Delimiter", "Force", "Json", "MappingFile", "SchemaFile", "Subject", "Time"]
+__all__ = [
+    "DEFAULT_DIR",
+    "NO_REASON",
+    "By",
+    "Case",
+    "Columns",
+    "Delimiter",
+    "Force",
+    "Json",
+    "MappingFile",
+    "NodeDir",
+    "Reason",
+    "SchemaFile",
+    "Subject",
+    "Time",
+]
+
+DEFAULT_DIR = Path("node")
+"""Where a node lives when nobody says otherwise."""
+
+NodeDir = Annotated[Path, typer.Option("--node", help="The node's directory: its key, its observations, its packets.")]
+By = Annotated[str, typer.Option("--by", help="Who decides this; it stands in the log.", show_default=False)]
+NO_REASON = "not given"
+"""What stands in the log when nobody says why."""
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why, in a line for the log; no names of persons.", show_default=False)
+]
 
 SchemaFile = Annotated[Path, typer.Argument(help="The schema (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

@@ -82,6 +82,7 @@ def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
             }
             for item in schema.fields
         ],
+        "agreement": {"organisations": [key.hex() for key in schema.organisations], "quorum": schema.quorum},
         "unreviewed": list(unreviewed),
     }
 
@@ -103,6 +104,9 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
         ("facets", ", ".join(item.name for item in schema.facets) or "none"),
         ("landmarks", f"{len(schema.landmarks):,}, {'drawn' if drawn(schema) else 'learnt'}"),
     ]
+    if schema.organisations:
+        named = ", ".join(key.hex()[:16] for key in schema.organisations[:SHOWN])
+        rows.append(("must agree", f"{schema.quorum} of {len(schema.organisations)} organisations: {named}"))
     lines = [Text.assemble((f"{label:<15}", "dim"), text) for label, text in rows]
     fields = View(title="fields", title_justify="left")
     for label in ("name", "kind", "range or categories", "unit", "weight", "slots", ""):

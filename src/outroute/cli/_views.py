@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from outroute.schema import Schema
     from outroute.trial import Result
 
-__all__ = ["positive_class", "show_insight", "show_trial"]
+__all__ = ["AGREEING", "positive_class", "show_insight", "show_trial"]
+
+AGREEING = "all outcomes agree: whoever knows that somebody is in such a cohort knows the outcome"
+"""What stands beside cohorts whose outcomes disclose."""
 
 _LEAST_SHOWN = 0.5
 """Observations below which a contributor is not named: it would read "(0)"."""

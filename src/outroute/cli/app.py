@@ -8,9 +8,14 @@ import typer
 
 from outroute.cli.demo import demo
 from outroute.cli.evaluate import evaluate
-from outroute.cli.node import ask, confirm, distil, observe, receive, status
+from outroute.cli.leave import distil, publish
+from outroute.cli.log import log_app
+from outroute.cli.node import ask, confirm, observe, receive, status
+from outroute.cli.org import org_app
+from outroute.cli.outbox import outbox_app
 from outroute.cli.packet import packet_app
 from outroute.cli.schema import schema_app
+from outroute.cli.withdraw import correct, erase, withdraw
 
 __all__ = ["app"]
 
@@ -42,14 +47,21 @@ def _root(
     pass
 
 
-_TRY, _NODE, _LOOK = "Try it", "Run a node", "Agree and look inside"
+_TRY, _NODE, _LEAVE, _LOOK = "Try it", "Run a node", "Decide what leaves, and take it back", "Agree and look inside"
 app.command(rich_help_panel=_TRY)(demo)
 app.command(rich_help_panel=_TRY)(evaluate)
 app.command(rich_help_panel=_NODE)(observe)
-app.command(rich_help_panel=_NODE)(distil)
 app.command(rich_help_panel=_NODE)(receive)
 app.command(rich_help_panel=_NODE)(ask)
 app.command(rich_help_panel=_NODE)(confirm)
 app.command(rich_help_panel=_NODE)(status)
+app.command(rich_help_panel=_LEAVE)(distil)
+app.add_typer(outbox_app, name="outbox", rich_help_panel=_LEAVE)
+app.command(rich_help_panel=_LEAVE)(publish)
+app.command(rich_help_panel=_LEAVE)(withdraw)
+app.command(rich_help_panel=_LEAVE)(correct)
+app.command(rich_help_panel=_LEAVE)(erase)
+app.add_typer(log_app, name="log", rich_help_panel=_LEAVE)
 app.add_typer(schema_app, name="schema", rich_help_panel=_LOOK)
+app.add_typer(org_app, name="org", rich_help_panel=_LOOK)
 app.add_typer(packet_app, name="packet", rich_help_panel=_LOOK)

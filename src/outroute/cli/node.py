@@ -1,10 +1,10 @@
-"""Commands of one node: observe, distil, receive, ask, confirm, status. Its state is a directory."""
+"""Commands of one node: observe, receive, ask, confirm, status. Its state is a directory."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,6 @@ from outroute.cli._common import (
     say,
     warn,
     working,
-    write_files,
 )
 from outroute.cli._node_dir import (
     SCHEMA_FILE,
@@ -25,18 +24,20 @@ from outroute.cli._node_dir import (
     mapping_for,
     open_node,
     others,
+    refuse_successor,
     several,
     try_first_rows,
 )
-from outroute.cli._options import Case, Force, Json, MappingFile, Subject, Time
+from outroute.cli._options import DEFAULT_DIR, Case, Json, MappingFile, NodeDir, Subject, Time
 from outroute.cli._views import positive_class, show_insight
 from outroute.cli.packet import read_packets
 from outroute.errors import DataError
 
-__all__ = ["ask", "confirm", "distil", "observe", "receive", "status"]
+if TYPE_CHECKING:
+    from outroute.schema import Outcome
 
-NodeDir = Annotated[Path, typer.Option("--node", help="The node's directory: its key, its observations, its packets.")]
-DEFAULT_DIR = Path("node")
+__all__ = ["ask", "confirm", "observe", "receive", "status"]
+
 SchemaOption = Annotated[
     Path | None,
     typer.Option("--schema", help="What the network agrees on; needed once, the node keeps it.", show_default=False),
@@ -73,6 +74,7 @@ def observe(
 
     Exit code 1: some rows were refused (they are named); the others are in.
     """
+    refuse_successor(node)
     own = mapping_for(node, schema, mapping, outcome, case, subject, time)
     if not (node / SCHEMA_FILE).exists():
         try_first_rows(table, own, loaded_schema(node, schema))
@@ -102,83 +104,15 @@ def observe(
         if counts["waiting"]:
             out.print(f"{counts['waiting']:,} cases wait for their outcome", highlight=False)
         if report.conflict:
-            warn(f"{report.conflict:,} cases have changed after they left in a packet; the old values stand there")
+            warn(
+                f"{report.conflict:,} cases have changed after they went into a packet; the old values stand there: "
+                "see outroute correct"
+            )
         for problem in report.problems:
             warn(str(problem))
-        say("Next: outroute distil, to see what could leave.")
+        say(f"Next: outroute distil --node {node}, to see what could leave.")
     if report.refused:
         raise typer.Exit(EXIT_PROBLEMS)
-
-
-@handled
-def distil(
-    node: NodeDir = DEFAULT_DIR,
-    k: Annotated[
-        int | None, typer.Option("--k", min=1, help="Subjects in a packet; never below the schema's floor.")
-    ] = None,
-    streaming: Annotated[
-        bool, typer.Option("--streaming", help="Leave observations waiting until similar ones have come together.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Write all packets of this node here, to hand them over.", show_default=False
-        ),
-    ] = None,
-    force: Force = False,
-    as_json: Json = False,
-) -> None:
-    """Condense observations into packets, and say what is withheld.
-
-    A packet condenses at least k subjects. What has left once is never
-    grouped again. Look at the file with outroute packet inspect before you
-    hand it to anybody: these are exactly the bytes that would leave.
-
-    Example:
-
-    outroute distil --node north -o north.orp
-    """
-    if output is not None:
-        _writable(output, force)
-    with open_node(node) as opened:
-        with working("Distilling"):
-            made = opened.distil(k=k, streaming=streaming)
-            packets = opened.outbox()
-        if output is not None:
-            write_files({output: packets.tobytes()}, force=force)
-    withheld = {reason.name.lower(): count for reason, count in made.withheld.items()}
-    if as_json:
-        emit_json(
-            {
-                "packets": made.packets,
-                "observations": made.observations,
-                "withheld": withheld,
-                "agreeing": made.agreeing,
-                "k": made.k,
-                "outbox": {"packets": len(packets), "bytes": packets.nbytes},
-                "file": None if output is None else str(output),
-            }
-        )
-        return
-    out.print(
-        f"{made.packets:,} new packets from {made.observations:,} observations, at least {made.k} subjects each; "
-        f"{len(packets):,} packets in all, {packets.nbytes:,} bytes",
-        highlight=False,
-    )
-    for reason, count in withheld.items():
-        out.print(f"{count:,} observations stay: {reason.replace('_', ' ')}", highlight=False)
-    if made.agreeing:
-        warn(f"in {made.agreeing:,} packets all outcomes agree: who knows a member of such a cohort knows its outcome")
-    if output is not None:
-        say(f"Written to {output}. Look inside: outroute packet inspect {output} --schema {node / SCHEMA_FILE}")
-
-
-def _writable(path: Path, force: bool) -> None:
-    """Refuse an output that cannot be written before packets are made: what is grouped once stays grouped."""
-    if path.exists() and not force:
-        raise DataError(f"'{path}' exists already; --force replaces it", code="file.exists")
-    if not path.absolute().parent.is_dir():
-        raise DataError(f"There is no folder '{path.absolute().parent}'; make it first", code="file.folder")
 
 
 @handled
@@ -298,12 +232,13 @@ def confirm(
     from outroute.store import Noted
 
     with open_node(node) as opened:
+        _check_outcome(opened.schema.outcome, outcome)
         noted = opened.confirm(case, outcome)
     texts = {
         Noted.CONFIRMED: "noted",
         Noted.UPDATED: "noted; it replaces the outcome known before",
         Noted.DUPLICATE: "known already",
-        Noted.CONFLICT: "this case has left in a packet with another outcome; kept aside for a correction",
+        Noted.CONFLICT: "this case is in a packet with another outcome; kept aside: see outroute correct",
         Noted.UNKNOWN: "this node knows no such case: observe it, or ask with --case first",
     }
     if as_json:
@@ -314,30 +249,73 @@ def confirm(
         raise typer.Exit(EXIT_PROBLEMS)
 
 
+def _check_outcome(outcome: Outcome, text: str) -> None:
+    """Refuse what is no outcome of the schema, without speaking of rows: there is one."""
+    from outroute.schema import encode_outcome
+
+    try:
+        encode_outcome(outcome, [text])
+    except DataError as error:
+        if outcome.has_classes:
+            allowed = f"is not one of {', '.join(outcome.classes)}"
+        else:
+            allowed = f"is no number from {outcome.low} to {outcome.high} {outcome.unit}".rstrip()
+        raise DataError(f"outcome '{outcome.name}': '{text}' {allowed}", code=error.code) from None
+
+
 @handled
-def status(node: NodeDir = DEFAULT_DIR, as_json: Json = False) -> None:
-    """Show what this node knows, and what has left it."""
-    with open_node(node) as opened:
+def status(
+    node: NodeDir = DEFAULT_DIR,
+    restored: Annotated[
+        bool,
+        typer.Option("--restored", help="Say so after a restore from a backup: numbers go on in a new incarnation."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what this node knows, what waits for approval, and what has left it.
+
+    A directory that was copied or moved is noticed at the next command; one
+    that a backup was written over is not, so say --restored once.
+    """
+    from outroute.store import State
+
+    with open_node(node, restored=restored) as opened:
         counts = opened.counts()
         held = others(opened)
         own, schema = opened.id.hex(), opened.schema
+        waiting = opened.journal.outbox.summary().withdrawals[State.QUEUED]
+        entries, head = opened.log.head()
     authors = len({author.tobytes() for author in held["author"]})
     if as_json:
         emit_json(
             {"node": own, "schema": schema.name, "schema_id": schema.id.hex()}
             | counts
-            | {"received": {"packets": len(held), "nodes": authors}}
+            | {
+                "withdrawals_to_send": waiting,
+                "received": {"packets": len(held), "nodes": authors},
+                "log": {"entries": entries, "head": head},
+            }
         )
         return
+    states = {name.removeprefix("packets_"): n for name, n in counts.items() if name.startswith("packets_")}
+    approved = states.pop("queued")
     lines = {
         "node": own,
         "schema": f"{schema.name} ({schema.id.hex()})",
         "outcomes known": f"{counts['known']:,}, of which {counts['ready']:,} are in no packet yet",
         "waiting for outcome": f"{counts['waiting']:,} cases, {counts['questions']:,} questions",
-        "conflicts": f"{counts['conflicts']:,} cases changed after they left in a packet",
-        "own packets": f"{sum(n for name, n in counts.items() if name.startswith('packets_')):,}: "
-        + ", ".join(f"{n:,} {name[8:]}" for name, n in counts.items() if name.startswith("packets_")),
+        "conflicts": f"{counts['conflicts']:,} cases changed after they went into a packet",
+        "own packets": f"{sum(states.values()) + approved:,}: {states.pop('pending'):,} wait for approval, "
+        f"{approved:,} approved and to be handed over, " + ", ".join(f"{n:,} {name}" for name, n in states.items()),
+        "withdrawals": f"{waiting:,} to be handed over",
         "received": f"{several(len(held), 'packet')} of {several(authors, 'other node')} in force",
+        "log": f"{entries:,} entries, head {head}",
     }
     for name, value in lines.items():
         out.print(f"{name:>20}  {value}", markup=False, highlight=False)
+    if counts["packets_pending"]:
+        say(f"Next: outroute outbox show --node {node}")
+    elif approved or waiting:
+        say(f"Next: outroute publish -o FILE --to NAME --node {node}")
+    elif counts["conflicts"]:
+        say(f"Next: outroute correct --by NAME --node {node}")

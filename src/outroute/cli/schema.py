@@ -1,4 +1,4 @@
-"""``outroute schema``: what a network agrees on; draft it, check it, show it, give it landmarks."""
+"""``outroute schema``: what a network agrees on; draft it, check it, show it, sign it, replace it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from outroute.cli._common import (
     write_files,
 )
 from outroute.cli._options import Case, Columns, Delimiter, Force, Json, MappingFile, SchemaFile, Subject, Time
+from outroute.cli._schema_agree import diff, migrate, sign, signed
 from outroute.cli._schema_learn import learn
 from outroute.cli._schema_views import advice, schema_view, summary
 from outroute.errors import DataError, SchemaError
@@ -313,3 +314,7 @@ def draft_mapping(
 
 
 schema_app.command()(learn)
+schema_app.command()(diff)
+schema_app.command()(sign)
+schema_app.command()(signed)
+schema_app.command()(migrate)
