@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from outroute.errors import TransportError
+from outroute.identity import Membership, Revocation
 from outroute.store import PacketStore
-from outroute.transports import Announcement, Guard, Role, UnreachableError
+from outroute.transports import AUTHOR_REVOKED, Announcement, Guard, Receipt, Role, UnreachableError
 from outroute.transports.channel import Secrets
 from outroute.transports.dht import DhtFinder
 from outroute.transports.mesh import ALIVE_SECONDS, MeshTransport, Pace
@@ -228,3 +229,31 @@ async def test_nobody_answers_and_nothing_breaks() -> None:
         done = await alone.deposit(SCHEMA.id, addresses_of(packets), packets)
         assert not done.replicated.any()  # one copy is not two of three
         assert await held(alone) == raw(packets)
+
+
+@asynchronous
+async def test_a_revoked_node_is_refused_by_all_within_a_minute() -> None:
+    async with Village() as village:
+        await village.fill(6)
+        packets = make_packets(12, author=3)
+        before = await village.members[3].deposit(SCHEMA.id, addresses_of(packets), packets)
+        assert before.replicated.all()
+        org = identity(900)
+        certificate = org.certify(identity(3).public_key, not_before=NOW - 1, not_after=NOW + 1000)
+        said = [
+            Membership.accept(identity(3), certificate).to_bytes(),
+            Revocation.make(org, identity(3).public_key, at=NOW).to_bytes(),
+        ]
+        village.members[5].standing.learn(said, NOW)  # as from a file; nobody is told by hand
+        others = [member for number, member in village.members.items() if number != 3]
+        for _ in range(60):
+            village.now += 1
+            await asyncio.sleep(0.06)  # a turn of telling
+        assert all(one.standing.register.member_revoked(identity(3).id, village.now) for one in others)
+        assert all(identity(3).id not in {m.id for m in one.members().members} for one in others)
+        new = make_packets(5, author=3, first=100)
+        done = await village.members[0].deposit(SCHEMA.id, addresses_of(new), new)
+        assert not done.replicated.any()
+        assert (done.reasons[done.receipts == Receipt.REJECTED] == AUTHOR_REVOKED).all()
+        assert (done.receipts == Receipt.REJECTED).all()
+        assert await held(village.members[0]) == raw(packets)  # what it sent before stays until it expires

@@ -89,6 +89,7 @@ class Asker:
         seed: of everything that draws.
         settings: constants of the synthesis.
         asked: told of every question that goes to the transport, before it is answered from.
+        origin: the first key of a node that changed its key, under which it is one node.
     """
 
     def __init__(
@@ -102,10 +103,11 @@ class Asker:
         seed: int,
         settings: Settings,
         asked: Callable[[Sequence[Answer], int], None],
+        origin: Callable[[bytes], bytes],
     ) -> None:
         self._schema, self._holder, self._received, self._secret = schema, holder, received, secret
         self._own_keys = [np.frombuffer(key, dtype=np.uint8) for key in own_keys]
-        self._asked = asked
+        self._asked, self._origin = asked, origin
         self._forgotten: deque[bytes] = deque()
         self._seed, self._settings = seed, settings
         self._cells: dict[bytes, _Cell] = {}
@@ -199,7 +201,7 @@ class Asker:
         with single_threaded(boosting=len(packets) + own.n >= BOOSTED_FROM):
             made = fit(
                 self._schema,
-                evidence_of(self._schema, packets),
+                evidence_of(self._schema, packets, self._origin),
                 own,
                 settings=self._settings,
                 rng=np.random.default_rng([self._seed, int.from_bytes(self._schema.id[:8], "little")]),

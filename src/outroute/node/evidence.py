@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -30,11 +31,20 @@ def verify_in_threads(packets: PacketArray) -> NDArray[np.bool_]:
         return np.concatenate(list(pool.map(verify_signatures, np.array_split(packets, workers))))
 
 
-def evidence_of(schema: Schema, packets: PacketArray) -> Evidence:
-    """Accepted packets of others as evidence; withdrawals say nothing and are left out."""
+def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], bytes] = lambda key: key) -> Evidence:
+    """Accepted packets of others as evidence; withdrawals say nothing and are left out.
+
+    Args:
+        schema: the schema.
+        packets: accepted ones.
+        origin: the first key of the chain that an author's key belongs to: a node that changed its key is one node.
+    """
     packets = packets[(packets["flags"] & int(Flag.WITHDRAWAL)) == 0]
     keys = np.ascontiguousarray(packets["author"]).view("V32")[:, 0]
-    unique, index = np.unique(keys, return_inverse=True)
+    authors, which = np.unique(keys, return_inverse=True)
+    first = np.array([origin(bytes(key)) for key in authors], dtype="V32")
+    unique, index = np.unique(first, return_inverse=True)
+    index = index.reshape(-1)[which.reshape(-1)]
     counts = mean = variance = None
     if schema.outcome.has_classes:
         counts = class_counts(schema, packets)
@@ -42,7 +52,7 @@ def evidence_of(schema: Schema, packets: PacketArray) -> Evidence:
         mean, variance = moments(schema, packets)
     return Evidence(
         x=unit_scale(schema, packets["conditions"][:, : schema.width]),
-        node=index.reshape(-1).astype(np.int64),
+        node=index.astype(np.int64),
         nodes=tuple(node_id(bytes(k)) for k in unique),
         size=packets["size"].astype(np.float64),
         counts=counts,

@@ -20,7 +20,7 @@ from outroute.transports.keeper import Answered
 from outroute.transports.member import MemberTransport
 from outroute.transports.standing import Standing
 
-__all__ = ["Shelf", "guard_for", "join_local", "leave", "listen", "own_keys", "serves", "tend"]
+__all__ = ["Shelf", "guard_for", "join_local", "leave", "listen", "origin_of", "own_keys", "serves", "tend"]
 
 
 class Shelf(PacketStore):
@@ -97,6 +97,11 @@ def own_keys(holder: Holder, key: bytes) -> tuple[bytes, ...]:
     """A node's key, and those that it had before as far as its transport knows."""
     known = holder.standing.register.lineage(key) if isinstance(holder, MemberTransport) else ()
     return (key, *(one for one in known if one != key))
+
+
+def origin_of(holder: Holder) -> Callable[[bytes], bytes]:
+    """What finds the first key of a node that changed its key, as far as its transport knows."""
+    return holder.standing.register.origin if isinstance(holder, MemberTransport) else lambda key: key
 
 
 def listen(holder: Holder, *, answered: Answered | None, withdrawn: Callable[[set[bytes]], None] | None) -> None:

@@ -23,7 +23,7 @@ from outroute.node.evidence import records_of, verify_in_threads
 from outroute.node.governed import Governed
 from outroute.node.handing_over import ALL
 from outroute.node.insight import Insight, Insights
-from outroute.node.local import join_local, leave, listen, own_keys, serves, tend
+from outroute.node.local import join_local, leave, listen, origin_of, own_keys, serves, tend
 from outroute.node.migrating import check_agreed, successor_dir
 from outroute.node.notices import Notices
 from outroute.node.observing import observe_table
@@ -139,6 +139,7 @@ class Node(Governed):
             seed=self.seed,
             settings=self.settings,
             asked=self._note_asked,
+            origin=origin_of(self._holder),
         )
         listen(self._holder, answered=self._answered, withdrawn=self._asker.forget)
         if outbox.copied:
