@@ -65,7 +65,7 @@ def test_an_empty_batch_and_an_empty_store(store: PacketStore) -> None:
     assert store.digests([HOME], now=NOW) == [EMPTY_DIGEST]
     assert store.entries(HOME, now=NOW).identities == ()
     assert store.sweep(NOW) == 0
-    assert store.drop(HOME) == 0
+    assert store.drop({HOME: EMPTY_DIGEST}, now=NOW) == 0
 
 
 def test_a_withdrawal_dominates_whenever_it_comes(store: PacketStore) -> None:
@@ -236,7 +236,9 @@ def test_digests_follow_every_change(store: PacketStore) -> None:
     put(store, withdraw(packets[2:], identity(0)))
     seen += store.digests([HOME], now=NOW)
     assert len(set(seen)) == 4
-    assert store.drop(HOME) == 3
+    assert store.drop({HOME: seen[-2]}, now=NOW) == 0  # something came since
+    assert store.digests([HOME], now=NOW) == seen[-1:]
+    assert store.drop({HOME: seen[-1]}, now=NOW) == 1
     assert store.digests([HOME], now=NOW) == [EMPTY_DIGEST]
 
 

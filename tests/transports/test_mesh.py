@@ -216,6 +216,26 @@ async def test_words_that_do_not_hold_and_twins_are_counted() -> None:
 
 
 @asynchronous
+async def test_two_copies_of_one_node_find_each_other_out() -> None:
+    async with Village() as village:
+        await village.fill(4)
+        copy = Village()
+        copy.members[-1] = village.members[0]
+        twin = await copy.add(2)  # the key of number 2, in a place of its own
+        copy.members.pop(-1)
+        async with copy:
+            for _ in range(400):
+                village.now += 1
+                copy.now = village.now
+                await asyncio.sleep(0.05)
+                if village.members[2].announcements["twin"] > 1 and twin.announcements["twin"] > 1:
+                    break
+            assert village.members[2].announcements["twin"] > 1
+            assert twin.announcements["twin"] > 1
+        assert not any(one.announcements["twin"] for number, one in village.members.items() if number != 2)
+
+
+@asynchronous
 async def test_nobody_answers_and_nothing_breaks() -> None:
     async with Village() as village:
         await village.fill(3)

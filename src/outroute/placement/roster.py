@@ -93,7 +93,8 @@ class Roster(Generic[A]):
         self._seen: dict[bytes, _Seen[A]] = {}
         self._order = 0
         self._told: dict[bytes, int] = {}
-        self._view: Members | None = None
+        self._view = Members([])
+        self._stale = True
         self._until = 0
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ class Roster(Generic[A]):
         if old is not None and announcement.expires <= old.gone:
             seen.failures, seen.gone = old.failures, old.gone
         self._seen[member.id] = seen
-        self._view = None
+        self._stale = True
         if len(self._seen) > self._most:
             self._forget(now)
         return True
@@ -134,7 +135,7 @@ class Roster(Generic[A]):
         seen = self._seen.get(member)
         if seen is not None and (seen.failures or seen.gone >= 0):
             seen.failures, seen.gone = 0, -1
-            self._view = None
+            self._stale = True
 
     def failed(self, member: bytes) -> bool:
         """A call to a member failed; whether it counts as gone from now on."""
@@ -145,14 +146,17 @@ class Roster(Generic[A]):
         if seen.failures < FAILURES_GONE or seen.gone >= 0:
             return False
         seen.gone = seen.announcement.expires
-        self._view = None
+        self._stale = True
         return True
 
     def members(self, now: int) -> Members:
-        """The live members that keep packets."""
-        if self._view is None or now >= self._until:
+        """The live members that keep packets; the same object until they change."""
+        if self._stale or now >= self._until:
             live = [(s.announcement.expires, s.announcement.member) for s in self._living(now) if s.announcement.keeps]
-            self._view = Members([member for _, member in live])
+            found = tuple(sorted((member for _, member in live), key=lambda member: member.id))
+            if found != self._view.members:
+                self._view = Members(found)
+            self._stale = False
             self._until = min((expires for expires, _ in live), default=now + 1)
         return self._view
 
@@ -181,14 +185,19 @@ class Roster(Generic[A]):
         return [others[i] for i in chosen]
 
     def news(self, member: bytes, now: int) -> list[A]:
-        """What a member has not been told yet, oldest news first, at most ``TOLD_MOST``; its own is left out."""
+        """What a member has not been told yet, oldest news first, at most ``TOLD_MOST``.
+
+        Its own word is among it: somebody else who signs with its key is found out by that.
+        """
         told = self._told.get(member, 0)
-        fresh = sorted(
-            (s.order, i)
-            for i, s in self._seen.items()
-            if s.order > told and i != member and s.announcement.expires > now
-        )[:TOLD_MOST]
+        fresh = sorted((s.order, i) for i, s in self._seen.items() if s.order > told and s.announcement.expires > now)[
+            :TOLD_MOST
+        ]
         return [self._seen[i].announcement for _, i in fresh]
+
+    def starts(self, member: bytes) -> None:
+        """A member has just been started and knows nothing that it was told before."""
+        self._told.pop(member, None)
 
     def told(self, member: bytes, announcements: Sequence[A]) -> None:
         """A member has taken these announcements, as ``news`` gave them."""
@@ -207,7 +216,7 @@ class Roster(Generic[A]):
             del self._seen[member]
             self._told.pop(member, None)
         if old:
-            self._view = None
+            self._stale = True
         return len(old)
 
     def size(self, now: int) -> int:

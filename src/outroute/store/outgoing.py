@@ -107,6 +107,20 @@ class Queued:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def where(self, keep: NDArray[np.bool_]) -> Queued:
+        """Only those that ``keep`` (bool[n]) names."""
+        rows = np.flatnonzero(keep).tolist()
+        return Queued(
+            ids=self.ids[keep],
+            packets=self.packets[keep],
+            addresses=tuple(self.addresses[i] for i in rows),
+            states=self.states[keep],
+            kinds=self.kinds[keep],
+            withdraws=self.withdraws[keep],
+            digests=tuple(self.digests[i] for i in rows),
+            identities=tuple(self.identities[i] for i in rows),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:

@@ -338,14 +338,25 @@ class PacketStore:
                 return min(self._cell(connection, address).packets, self._cell_limit)
             return int(connection.execute("SELECT total(packets) FROM cells").fetchone()[0])
 
-    def drop(self, address: bytes) -> int:
-        """Forget a cell that is no longer ours; how many rows went."""
-        with self._database.transaction() as connection:
-            cell = self._cell(connection, address)
-            gone = connection.execute("DELETE FROM packets WHERE cell = ?", (cell.id,)).rowcount
-            connection.execute("DELETE FROM cells WHERE id = ?", (cell.id,))
-        self._cells.pop(address, None)
-        return gone
+    def drop(self, digests: Mapping[bytes, bytes], *, now: int) -> int:
+        """Forget cells that are no longer ours, each only if its digest is still the one given; how many went.
+
+        So a packet that was acknowledged after others were seen to have the cell is not lost with it.
+        """
+        dropped = 0
+        try:
+            with self._database.transaction() as connection:
+                for address, digest in digests.items():
+                    cell = self._cell(connection, address)
+                    if cell.id >= 0 and self.digests([address], now=now) == [digest]:
+                        connection.execute("DELETE FROM packets WHERE cell = ?", (cell.id,))
+                        connection.execute("DELETE FROM cells WHERE id = ?", (cell.id,))
+                        self._cells.pop(address, None)
+                        dropped += 1
+        except BaseException:
+            self._cells.clear()
+            raise
+        return dropped
 
     def sweep(self, now: int) -> int:
         """Delete what expired more than an hour ago; how many rows went."""

@@ -146,8 +146,9 @@ class DhtFinder:
         done = asyncio.Event()
         loop = asyncio.get_running_loop()
         node.put(self._hash(key), self._engine.Value(data), lambda *_: _tell(loop, done.set))
-        async with asyncio.timeout(PUT_SECONDS):
-            await done.wait()
+        with suppress(TimeoutError):  # it may be there all the same
+            async with asyncio.timeout(PUT_SECONDS):
+                await done.wait()
 
     def _hash(self, key: bytes) -> Any:
         return self._engine.InfoHash(key.hex().encode())

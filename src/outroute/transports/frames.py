@@ -107,7 +107,7 @@ class Flag(IntFlag):
     MORE = 1
     #: Between holders, not from an author or asker.
     REPAIR = 2
-    #: Of a question: withdrawals and proofs too.
+    #: Of a question: withdrawals and proofs too. Of announcements: tell me everybody, I know nothing any more.
     WHOLE = 4
 
 
@@ -200,7 +200,7 @@ _LIMITS: dict[Kind, tuple[int, int, int]] = {
     Kind.DIGESTS: (Flag.NONE, 0, ADDRESSES_PER_FRAME),
     Kind.LIST: (Flag.REPAIR, 0, 1),
     Kind.LISTING: (Flag.MORE, IDENTITIES_PER_FRAME, 1),
-    Kind.ANNOUNCE: (Flag.NONE, FRAME_PACKETS, 0),
+    Kind.ANNOUNCE: (Flag.WHOLE, FRAME_PACKETS, 0),
     Kind.BUSY: (Flag.NONE, 0, 0),
     Kind.REFUSED: (Flag.NONE, 0, 0),
     Kind.STATEMENTS: (Flag.MORE, FRAME_PACKETS, 0),

@@ -164,7 +164,7 @@ class Guard:
             reasons[new] = found
             if len(self._checked) + len(new) > self._cached:
                 for key in list(self._checked)[: self._cached // 4 + len(new)]:  # the oldest quarter
-                    del self._checked[key]
+                    self._checked.pop(key, None)  # another thread may have been here
             self._checked.update(zip((keys[i] for i in new.tolist()), found.tolist(), strict=True))
         return reasons
 

@@ -83,8 +83,8 @@ class Shelf(Protocol):
     def addresses(self) -> list[bytes]:
         """All cells with anything in them."""
 
-    def drop(self, address: bytes) -> int:
-        """Forget a cell."""
+    def drop(self, digests: Mapping[bytes, bytes], *, now: int) -> int:
+        """Forget cells whose digest is still the one given; how many."""
 
     def set_organisations(self, organisation_of: Mapping[bytes, bytes]) -> None:
         """Sample by these organisations from now on: author's key to organisation's key."""

@@ -213,7 +213,7 @@ class MemberTransport(ABC):
         await self._tend()
         return await self.replicas.fetch(schema, addresses, cap=cap, cause=cause)
 
-    async def repair(self) -> Repaired:
-        """One round of repair of what this member keeps; see ``Replicas.repair``."""
+    async def repair(self, *, nearest: bool = False) -> Repaired:
+        """One round of repair of what this member keeps; see ``Repairer.round``."""
         await self._tend()
-        return await self.replicas.repair(self.member.id, self.shelf)
+        return await self.replicas.repair(self.member.id, self.shelf, nearest=nearest)

@@ -24,7 +24,7 @@ from outroute.placement import DEFAULT_REPLICAS, Members, Roster
 from outroute.transports.channel import Secrets
 from outroute.transports.contract import CREDIT_FRAMES, Announcement, Finder, Role, UnreachableError
 from outroute.transports.direct import DirectTransport
-from outroute.transports.frames import FRAME_PACKETS, Frame, Kind, decode, encode
+from outroute.transports.frames import FRAME_PACKETS, Flag, Frame, Kind, decode, encode
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
 from outroute.transports.replicas import REQUEST_SECONDS
@@ -40,6 +40,11 @@ PARTNERS = 2
 """Members told in one turn. News reaches n members in about log2(n) turns."""
 FAREWELLS = 8
 """Members told by one that leaves."""
+BORN_SLACK = 5
+"""Seconds that the last word of an earlier life may outlast an announcement of this moment: it may have been repeated
+within a second, each time a second longer, and clocks are set."""
+OUTBID_MOST = 30
+"""Seconds beyond its usual end up to which a word of another life is outbid; two copies of a directory stop there."""
 CALLED_MOST = 16
 """Members of a finder's answer that are called."""
 
@@ -108,12 +113,15 @@ class MeshTransport(DirectTransport):
         self._rng, self._finder, self._pace = rng, finder, pace or Pace()
         self._lock = threading.Lock()
         self._roster: Roster[Announcement] = Roster(identity.id)
-        self._now = clock
+        self._now, self._born = clock, clock()
         self.endpoint = ""
         """Where this member is reached; empty for one that only calls others."""
         self._issued = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._last_error: dict[str, str] = {}
+        self._repaired_for: Members | None = None
+        self._repair_next = self._repair_wait = 0.0
+        self._outbid = False
         self.announcements: Counter[str] = Counter()
         """Announcements heard so far: "new", "known", "refused"; "twin": somebody else announces with this node's key,
         so its directory was copied and both copies run."""
@@ -188,14 +196,15 @@ class MeshTransport(DirectTransport):
                 continue
             with self._lock:
                 known = self._roster.known(one.member.id)
-            if known is not None and known.expires >= one.expires:
+            mine = one.member.id == self.member.id
+            if known is not None and (known == one or known.expires >= one.expires + mine):
                 self.announcements["known"] += 1
                 continue
             if not one.holds(now, self.standing.register):
                 self.announcements["refused"] += 1
                 continue
-            if one.member.id == self.member.id:  # signed with this node's key, and not by this node
-                self.announcements["twin"] += 1
+            if mine:
+                self._hear_own(one)
                 continue
             with self._lock:
                 fresh = self._roster.hear(one, now)
@@ -203,13 +212,30 @@ class MeshTransport(DirectTransport):
             new += fresh
         return new
 
+    def _hear_own(self, one: Announcement) -> None:
+        """A word signed with this node's key and not by this process: of its life before it was started, or a twin's.
+
+        Others pass the old word on, with the old place, until a newer one outbids it.
+        """
+        self.announcements["twin" if one.expires > self._born + ALIVE_SECONDS + BORN_SLACK else "known"] += 1
+        if one.expires <= self._now() + ALIVE_SECONDS + OUTBID_MOST:
+            self._issued = max(self._issued, one.expires)
+            self._outbid = True
+
     def _receive(self, sender: bytes, frame: bytes) -> list[bytes]:
         """In the link's own thread: announcements here, everything else as in any transport."""
         read = decode(frame)
         if not isinstance(read, Frame) or read.kind is not Kind.ANNOUNCE:
             return super()._receive(sender, frame)
         self.hear(read.announcements)
+        if read.flags & Flag.WHOLE:
+            with self._lock:
+                self._roster.starts(sender)
         news = self._news(sender)
+        with self._lock:
+            known = self._roster.known(sender)
+        if known is not None and self._contradicts(sender, known, read.announcements):
+            news = [*news[: FRAME_PACKETS - 1], known]
         reply = encode(
             Frame(kind=Kind.ANNOUNCE, sequence=read.sequence, announcements=tuple(a.to_bytes() for a in news))
         )
@@ -218,6 +244,12 @@ class MeshTransport(DirectTransport):
         if sender != self.member.id:
             self._traffic.count(frame, [reply], outgoing=False)
         return [reply]
+
+    @staticmethod
+    def _contradicts(sender: bytes, known: Announcement, words: Iterable[bytes]) -> bool:
+        """Whether a member said something about itself that is older than what is known of it."""
+        read = (Announcement.from_bytes(data) for data in words)
+        return any(one is not None and one.member.id == sender and one != known for one in read)
 
     def _news(self, member: bytes) -> list[Announcement]:
         with self._lock:
@@ -297,7 +329,7 @@ class MeshTransport(DirectTransport):
                 own = self._roster.known(self.member.id)
             words = () if own is None else (own.to_bytes(),)
             try:
-                _, replies = await self.link.request_at(place, encode(Frame(kind=Kind.ANNOUNCE, announcements=words)))
+                _, replies = await self.link.request_at(place, encode(_everybody(words)))
             except UnreachableError as error:
                 problems.append(str(error))
                 continue
@@ -321,6 +353,9 @@ class MeshTransport(DirectTransport):
         self._announce_self()
 
     async def _tell_some(self) -> None:
+        if self._outbid:
+            self._outbid = False
+            self._announce_self()
         now = self._now()
         with self._lock:
             self._roster.sweep(now)
@@ -332,15 +367,17 @@ class MeshTransport(DirectTransport):
         await self._tend()
 
     async def _repair_if_changed(self) -> None:
+        """After a change at once, by the nearest owners; then by all, less and less often until all is whole."""
         loop = asyncio.get_running_loop()
         members = self.members()
         changed = members is not self._repaired_for
-        if changed or loop.time() - self._repaired_at >= self._pace.repair_anyway:
-            await self.repair()
-            self._repaired_for, self._repaired_at = members, loop.time()
-
-    _repaired_for: Members | None = None
-    _repaired_at = 0.0
+        if changed:
+            self._repaired_for, self._repair_wait = members, self._pace.repair
+        elif loop.time() < self._repair_next:
+            return
+        done = await self.repair(nearest=changed)
+        self._repair_next = loop.time() + (self._repair_wait if done.unsettled else self._pace.repair_anyway)
+        self._repair_wait = min(1.5 * self._repair_wait, self._pace.repair_anyway)
 
     async def _find(self) -> None:
         if self._finder is None:
@@ -355,7 +392,7 @@ class MeshTransport(DirectTransport):
         found = await self._finder.find(address, limit=CALLED_MOST)
         with self._lock:
             living = {one.member.id for one in self._roster.live(self._now())}
-        frame = encode(Frame(kind=Kind.ANNOUNCE, announcements=()))
+        frame = encode(_everybody(()))
         answered = 0
         for one in found:
             if one.member.id in living or one.member.id == self.member.id or not one.endpoint:
@@ -385,3 +422,8 @@ class MeshTransport(DirectTransport):
             chosen = self._roster.partners(self._now(), self._rng, FAREWELLS)
         await asyncio.gather(*(self._tell(member) for member in chosen))
         await super().close()
+
+
+def _everybody(words: tuple[bytes, ...]) -> Frame:
+    """What a member says that wants to know everybody."""
+    return Frame(kind=Kind.ANNOUNCE, flags=Flag.WHOLE, announcements=words)

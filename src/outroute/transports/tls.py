@@ -35,6 +35,7 @@ from outroute.transports.channel import (
 )
 from outroute.transports.contract import CREDIT_FRAMES, UnreachableError
 from outroute.transports.frames import FRAME_BYTES, Frame, FrameReason, Kind, encode
+from outroute.transports.refusals import Refusals
 from outroute.transports.tls_context import client_context, server_context
 
 __all__ = ["CALLERS_MOST", "HANDSHAKE_SECONDS", "IDLE_SECONDS", "SLOW_SECONDS", "TlsLink"]
@@ -54,7 +55,7 @@ CALLERS_MOST = 512
 #: Connections of one node at a time: the one in use and one that has not noticed its end yet.
 CALLERS_PER_NODE = 2
 
-#: Frames of one reply; as ``outroute.transports.replicas.ANSWER_FRAMES``, above which a reply is cut off.
+#: Frames of one reply; as ``outroute.transports.exchanging.ANSWER_FRAMES``, above which a reply is cut off.
 REPLY_FRAMES = 512
 
 #: Bytes of a record that are read and refused; above, the connection ends.
@@ -137,7 +138,8 @@ class TlsLink:
         self.refused: Counter[ChannelReason] = Counter()
         """Handshakes that this node refused, by reason."""
         self.dropped: Counter[str] = Counter()
-        """Connections of others that were cut off: "slow", "oversized", "full"."""
+        """Connections of others that were cut off: "slow", "oversized", "full"; frames not read at once: "held up"."""
+        self._refusals = Refusals()
 
     # called -------------------------------------------------------------------------------------------------
 
@@ -224,6 +226,10 @@ class TlsLink:
             except TimeoutError:
                 self.dropped["slow"] += 1
                 return
+            wait = self._refusals.wait(sender, replies)
+            if wait:
+                self.dropped["held up"] += 1
+                await asyncio.sleep(wait)
 
     # calling ------------------------------------------------------------------------------------------------
 
