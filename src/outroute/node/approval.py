@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.errors import DataError
-from outroute.packet import WEIGHT_ONE, PacketArray
+from outroute.packet import WEIGHT_ONE, PacketArray, agreeing
 from outroute.schema import MISSING, Distiller, FieldKind, Schema
 
 __all__ = ["HAND", "RULES_BYTES", "Approval", "Automatic", "Hand", "Rules", "default_approval", "load_rules"]
@@ -168,7 +168,7 @@ class Rules:
         if self.days_least:
             good &= packets["bucket"] + schema.time.bucket_seconds + self.days_least * _DAY <= now
         if not self.agreeing:
-            good &= ~_agreeing(schema, packets)
+            good &= ~agreeing(schema, packets)
         if self.class_least:
             counts = packets["outcome"][:, : len(schema.outcome.classes)]
             good &= ((counts == 0) | (counts >= self.class_least)).all(axis=1)
@@ -185,14 +185,6 @@ class Rules:
             room = max(0, self.packets_most_per_day - approved_today())
             good &= np.cumsum(good) <= room
         return np.asarray(good, dtype=np.bool_)
-
-
-def _agreeing(schema: Schema, packets: PacketArray) -> NDArray[np.bool_]:
-    """Packets of several observations whose outcomes all agree, bool ``[n]``."""
-    several = packets["size"] > 1
-    if schema.outcome.has_classes:
-        return np.asarray(several & (packets["outcome"].max(axis=1) == packets["size"]))
-    return np.asarray(several & (packets["outcome"][:, 1] == 0))
 
 
 def load_rules(path: Path | str) -> Rules:

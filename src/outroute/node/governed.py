@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from outroute.errors import DataError
 from outroute.node.approval import Approval
 from outroute.node.asking import Asker
-from outroute.node.handing_over import ALL, hand_over, publish
+from outroute.node.handing_over import ALL, Causes, hand_over, publish
 from outroute.node.notices import Notices
 from outroute.node.received import Received
 from outroute.node.reports import Erasure, HandedOver, Published, TakenBack
@@ -41,6 +41,8 @@ class Governed:
     successor: Governed | None = None
     """The node of the schema's successor, where both run in one process; else its directory is used when cases, times
     or subjects are taken back, and must not be in use."""
+    cause_of: Causes | None = None
+    """Cause ids for numbers of the outbox: they travel with the packets, for logs that are read together."""
     _journal: Journal
     _holder: Holder
     _received: Received
@@ -124,6 +126,15 @@ class Governed:
         """
         return self._journal.outbox.reject(digest, by=by, now=self._now(), again=again)
 
+    def approve_with(self, approval: Approval) -> None:
+        """Let packets leave by other rules from now on.
+
+        Raises:
+            DataError: they do not fit the schema; the ones before stay.
+        """
+        approval.check(self.schema)
+        self._approval = approval
+
     def _approve_by_rule(self) -> int:
         """Approve what waits and may leave without being looked at; how many packets."""
         if not self._approval.by:
@@ -161,7 +172,15 @@ class Governed:
         """
         self._alive()
         outbox = self._journal.outbox
-        sent = publish(self._journal, self._holder, self.schema, own=self.id, again=self._again, now=self._now())
+        sent = publish(
+            self._journal,
+            self._holder,
+            self.schema,
+            own=self.id,
+            again=self._again,
+            now=self._now(),
+            cause_of=self.cause_of,
+        )
         self._again = self._again[:0]
         if len(sent.doubled):
             self._notices.doubled(len(sent.doubled))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,10 @@ _ENTRIES = 1000
 """Entries of the log read at a time, at most 17 kB each."""
 
 
+Causes = Callable[[Sequence[int]], Sequence[bytes]]
+"""Numbers of the outbox -> cause ids of 16 bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
     """What became of what was handed to the transport.
@@ -45,7 +50,14 @@ class Sent:
 
 
 def publish(
-    journal: Journal, holder: Holder, schema: Schema, *, own: bytes, again: NDArray[np.int64], now: int
+    journal: Journal,
+    holder: Holder,
+    schema: Schema,
+    *,
+    own: bytes,
+    again: NDArray[np.int64],
+    now: int,
+    cause_of: Causes | None = None,
 ) -> Sent:
     """Hand over what is approved, withdrawals first.
 
@@ -56,21 +68,21 @@ def publish(
         own: the node's id, which is no recipient.
         again: numbers of acknowledged packets and withdrawals to hand over again; those withdrawn since are left out.
         now: seconds since 1970-01-01 UTC.
+        cause_of: cause ids for numbers of the outbox, for logs; default none.
 
     Raises:
         TransportError: see ``Node.publish``.
     """
     outbox = journal.outbox
     repeated = outbox.get(again)
-    repeated = _chosen(repeated, repeated.states == State.ACKNOWLEDGED)
+    repeated = repeated.where(repeated.states == State.ACKNOWLEDGED)
     durable = holder.capabilities.durable
     sent = acknowledged = refused = withdrawals = gone = 0
     doubled: list[NDArray[np.int64]] = []
     for whole in (outbox.queued(limit=ALL), repeated):
-        for at in range(0, len(whole), PUBLISH_AT_ONCE):
-            part = slice(at, at + PUBLISH_AT_ONCE)
+        for part, cause in _parts(whole.ids, cause_of):
             ids, packet = whole.ids[part], whole.kinds[part] == Kind.PACKET
-            done = run(holder.deposit(schema.id, whole.addresses[part], whole.packets[part]))
+            done = run(holder.deposit(schema.id, whole.addresses[part], whole.packets[part], cause=cause))
             kept = done.acknowledged if durable else done.replicated
             foreign = np.isin(done.reasons, (SCHEMA_REFUSED, ADDRESS_REFUSED)) & (done.receipts == Receipt.REJECTED)
             strange = (foreign.sum(axis=1) >= done.needed) & ~kept
@@ -95,6 +107,16 @@ def publish(
         withdrawals=withdrawals,
     )
     return Sent(published=published, doubled=np.concatenate([np.empty(0, dtype=np.int64), *doubled]), gone=gone)
+
+
+def _parts(ids: NDArray[np.int64], cause_of: Causes | None) -> Iterator[tuple[slice, bytes]]:
+    """Rows that are handed to the transport together: neighbours with the same cause."""
+    causes = [bytes(16)] * len(ids) if cause_of is None else cause_of(ids.tolist())
+    start = 0
+    for at in range(1, len(ids) + 1):
+        if at == len(ids) or at - start == PUBLISH_AT_ONCE or causes[at] != causes[start]:
+            yield slice(start, at), causes[start]
+            start = at
 
 
 def _mark(
@@ -130,10 +152,10 @@ def hand_over(
     queued = journal.outbox.queued(*(APPROVED_STATES if again else (State.QUEUED,)), limit=ALL)
     late = expiry(schema, queued.packets) <= now
     journal.outbox.mark(queued.ids[late & (queued.states == State.QUEUED)], State.REFUSED, now=now)
-    rows = [_chosen(queued, ~late)]
+    rows = [queued.where(~late)]
     if not again:
         owed = _owed(journal, recipient)
-        rows.insert(0, _chosen(owed, expiry(schema, owed.packets) > now))
+        rows.insert(0, owed.where(expiry(schema, owed.packets) > now))
     content = b"".join(part.packets.tobytes() for part in rows)
     kinds = np.concatenate([part.kinds for part in rows])
     ids = np.concatenate([part.ids for part in rows])
@@ -150,7 +172,7 @@ def hand_over(
 def _owed(journal: Journal, recipient: str) -> Queued:
     """Withdrawals that went elsewhere already, of packets that this recipient has."""
     sent = journal.outbox.queued(State.SENT, State.ACKNOWLEDGED, State.REFUSED, limit=ALL)
-    back = _chosen(sent, sent.kinds == Kind.WITHDRAWAL)
+    back = sent.where(sent.kinds == Kind.WITHDRAWAL)
     if not len(back):
         return back
     has = _handed_over(journal.log, recipient)
@@ -160,7 +182,7 @@ def _owed(journal: Journal, recipient: str) -> Queued:
         names[number].hex() in has and own.hex() not in has
         for number, own in zip(back.withdraws.tolist(), back.identities, strict=True)
     ]
-    return _chosen(back, np.array(owed, dtype=np.bool_))
+    return back.where(np.array(owed, dtype=np.bool_))
 
 
 def _handed_over(log: AuditLog, recipient: str) -> set[str]:
@@ -173,20 +195,6 @@ def _handed_over(log: AuditLog, recipient: str) -> set[str]:
             if entry.kind == Event.SENT and recipient in entry.fields.get("recipients", ()):
                 found.update(entry.fields["identities"])
     return found
-
-
-def _chosen(queued: Queued, keep: NDArray[np.bool_]) -> Queued:
-    rows = np.flatnonzero(keep).tolist()
-    return Queued(
-        ids=queued.ids[keep],
-        packets=queued.packets[keep],
-        addresses=tuple(queued.addresses[i] for i in rows),
-        states=queued.states[keep],
-        kinds=queued.kinds[keep],
-        withdraws=queued.withdraws[keep],
-        digests=tuple(queued.digests[i] for i in rows),
-        identities=tuple(queued.identities[i] for i in rows),
-    )
 
 
 def _written(path: Path, content: bytes) -> Path:

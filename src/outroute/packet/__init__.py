@@ -17,7 +17,7 @@ from outroute.packet.layout import (
     slots,
 )
 from outroute.packet.make import build, commit, sign, withdraw
-from outroute.packet.read import Packet, class_counts, moments
+from outroute.packet.read import Packet, agreeing, class_counts, moments
 
 __all__ = [
     "MAX_SIZE",
@@ -31,6 +31,7 @@ __all__ = [
     "Rejection",
     "Verdicts",
     "accept",
+    "agreeing",
     "as_packets",
     "build",
     "check_derived",

@@ -24,13 +24,21 @@ from outroute.packet.layout import (
 from outroute.packet.make import CODE_ONE
 from outroute.schema import Distiller, Schema, decode_field
 
-__all__ = ["Packet", "class_counts", "moments"]
+__all__ = ["Packet", "agreeing", "class_counts", "moments"]
 
 
 def class_counts(schema: Schema, packets: PacketArray) -> NDArray[np.float64]:
     """Class counts, float64 ``[n, classes]``."""
     out: NDArray[np.float64] = packets["outcome"][:, : len(schema.outcome.classes)].astype(np.float64)
     return out
+
+
+def agreeing(schema: Schema, packets: PacketArray) -> NDArray[np.bool_]:
+    """Which packets condense several observations that all have the same outcome, bool ``[n]``."""
+    several = packets["size"] > 1
+    if schema.outcome.has_classes:
+        return np.asarray(several & (packets["outcome"].max(axis=1) == packets["size"]))
+    return np.asarray(several & (packets["outcome"][:, 1] == 0))
 
 
 def moments(schema: Schema, packets: PacketArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,413 @@
+"""A node that lives in a network of processes until it is told to stop.
+
+It composes a ``Node`` with a ``MeshTransport`` and does by itself what must not wait for a call: handing over what is
+approved until it is acknowledged, calling again those it has lost, keeping places for the next start.
+
+A ``Node`` is used by one thread at a time: ``LivingNode.using`` hands it out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from outroute.errors import OutrouteError, TransportError
+from outroute.node.approval import Approval, default_approval, load_rules
+from outroute.node.causes import Causes
+from outroute.node.joining import Joining, Place, keep_peers, kept_peers
+from outroute.node.local import Shelf
+from outroute.node.members import Pinned
+from outroute.node.meshing import mesh_for
+from outroute.node.node import Node
+from outroute.node.portal import run
+from outroute.node.reports import Distillation, Published
+from outroute.schema import Schema
+from outroute.store import State, load_identity
+from outroute.transports import Announcement, Role, UnreachableError
+
+__all__ = ["HAND_OVER_SECONDS", "LivingNode"]
+
+HAND_OVER_SECONDS = 2.0
+"""Seconds between looks at whether something approved waits to be handed over."""
+HAND_OVER_MOST = 60.0
+"""The longest wait before what nobody acknowledged is sent again; it doubles from attempt to attempt."""
+CALL_AGAIN_SECONDS = 5.0
+"""Seconds between attempts to find members while this node knows nobody."""
+PEERS_SECONDS = 30.0
+"""Seconds between looks at whether the places of members have changed."""
+TWIN_SECONDS = 30.0
+"""Seconds between looks at whether somebody else announces with this node's key; twice in a row is no echo."""
+SWEEP_SECONDS = 3600.0
+"""Seconds between deletions of what has expired."""
+PORT_ATTEMPTS = 8
+"""Attempts to find one number that is free for TCP and UDP."""
+
+_log = logging.getLogger("outroute.node")
+
+
+class LivingNode:
+    """A node in a network of processes.
+
+    Args:
+        schema: what it serves.
+        data_dir: its directory.
+        joining: how it takes part.
+        approval, restored, clock: see ``Node``.
+        rules: file of rules of approval; while it is there it counts instead of ``approval``, read at each ``distil``.
+        hand_over_seconds: between looks at whether something waits to be handed over.
+
+    Raises:
+        TransportError: a port is taken, or nobody answered at any place to join and this node was in no network before.
+        StoreError, SchemaError: see ``Node``.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        data_dir: Path | str,
+        *,
+        joining: Joining | None = None,
+        approval: Approval | None = None,
+        rules: Path | None = None,
+        restored: bool = False,
+        clock: Callable[[], float] = time.time,
+        hand_over_seconds: float = HAND_OVER_SECONDS,
+    ) -> None:
+        self.schema, self.directory = schema, Path(data_dir)
+        self._approval, self._rules = approval or default_approval(schema), rules
+        self.joining = joining or Joining()
+        self._clock, self._wait = clock, hand_over_seconds
+        self._lock = threading.RLock()
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._background: threading.Thread | None = None
+        self.problems: dict[str, str] = {}
+        """What went wrong the last time that this node did something by itself, by what it did."""
+        self.started_at = self._now()
+        self._sending: tuple[int, ...] = ()
+        self._twin, self._twins = False, (0, False)
+        self.published = {"sent": 0, "acknowledged": 0, "refused": 0}
+        """Packets and withdrawals handed over since the start; one that is sent again counts again."""
+        identity = load_identity(self.directory)
+        self.key = identity.public_key
+        self.pinned = None
+        if self.joining.members is not None:
+            self.pinned = Pinned(self.joining.members, self.directory, organisations=schema.organisations)
+            if not self.pinned.admits(identity.public_key):
+                raise TransportError(
+                    f"this node's key {identity.public_key.hex()} is not in '{self.joining.members}': have the "
+                    "organisation add it",
+                    code="members.self",
+                )
+        self.mesh, self.finder = mesh_for(
+            schema, self.directory, identity, self.joining, pinned=self.pinned, clock=self._now
+        )
+        try:
+            self._start()
+            self.node = Node(
+                schema,
+                transport=self.mesh,
+                data_dir=self.directory,
+                identity=identity,
+                clock=clock,
+                approval=self._approval_now(),
+                restored=restored,
+            )
+        except BaseException:
+            self._abandon()
+            raise
+        self.causes = Causes(self.directory, self.node.journal.outbox)
+        self.node.cause_of = self._cause_of
+        _log.info("started", extra={"node": self.node.id.hex(), "endpoint": self.mesh.endpoint})
+        self._try("peers", self._keep_peers)
+        self._background = threading.Thread(target=self._live, name="outroute-node", daemon=True)
+        self._background.start()
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    # starting -----------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Take a port, and join."""
+        listen = self.joining.listen
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                self._listen(listen if attempt or listen.port else replace(listen, port=self.joining.prefer))
+                break
+            except TransportError as error:
+                # A free UDP port may be a taken TCP port: another one, unless this one was asked for.
+                if error.code != "transport.listen" or listen.port or attempt == PORT_ATTEMPTS - 1:
+                    raise
+                if self.finder is not None:
+                    run(self.finder.close())
+        known = self.places()
+        try:
+            run(self.mesh.join(map(str, known)))
+        except OutrouteError as error:
+            if not kept_peers(self.directory) and self.joining.join:
+                raise
+            self.problems["join"] = str(error)
+
+    def _listen(self, listen: Place) -> None:
+        port = listen.port
+        if self.finder is not None:
+            bootstrap = [(place.host.strip("[]"), place.port) for place in self.places()]
+            host = "" if listen.anywhere or not _is_ipv4(listen.host) else listen.host
+            udp = self.finder.start(host=host, port=self.joining.dht or port, bootstrap=bootstrap)
+            port = port or (udp if not self.joining.dht else 0)
+        advertise = self.joining.advertise
+        run(self.mesh.start(listen.host, port, advertise=None if advertise is None else str(advertise)))
+
+    def places(self) -> list[Place]:
+        """Whom to call: those named, those listed, those met before; this node itself left out."""
+        listed = [] if self.pinned is None else self.pinned.places(self.key)
+        found = dict.fromkeys([*self.joining.join, *listed, *kept_peers(self.directory)])
+        return [place for place in found if str(place) != self.mesh.endpoint]
+
+    def _abandon(self) -> None:
+        """Nothing may stay open when the start failed."""
+        with contextlib.suppress(OutrouteError):
+            run(self.mesh.stop())
+        if self.finder is not None:
+            run(self.finder.close())
+        if isinstance(self.mesh.shelf, Shelf):
+            self.mesh.shelf.close()
+
+    # using --------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[Node]:
+        """The node, for this thread alone until the block ends."""
+        with self._lock:
+            yield self.node
+
+    def needs(self, role: Role) -> None:
+        """Refuse what this node does not do.
+
+        Raises:
+            TransportError: it does not have the role.
+        """
+        if role not in self.joining.roles:
+            name = (role.name or "").lower()
+            raise TransportError(
+                f"this node does not {name}: start it with --roles emit,ask,hold", code="transport.roles"
+            )
+
+    def observed(self, changed: int, cause: bytes) -> bytes:
+        """Something was observed or confirmed: the cause that it and its packets have in all logs.
+
+        Args:
+            changed: observations.
+            cause: 16 random bytes, used when no cause is open.
+        """
+        with self._lock:
+            cause = self.causes.observed(cause)
+        _log.info("observed", extra={"cause": cause.hex(), "observations": changed})
+        return cause
+
+    def distil(self, *, k: int | None = None, streaming: bool = False) -> Distillation:
+        """See ``Node.distil``."""
+        with self._lock:
+            self.node.approve_with(self._approval_now())
+            made = self.node.distil(k=k, streaming=streaming)
+            cause = self.causes.distilled()
+        _log.info("distilled", extra={"cause": cause.hex(), "packets": made.packets, "approved": made.approved})
+        if made.approved:
+            self.look_again()
+        return made
+
+    def _approval_now(self) -> Approval:
+        return load_rules(self._rules) if self._rules is not None and self._rules.exists() else self._approval
+
+    def _cause_of(self, numbers: Sequence[int]) -> list[bytes]:
+        self._sending = (*self._sending, *numbers)
+        return self.causes.of(numbers)
+
+    @property
+    def endpoint(self) -> str:
+        """Where this node is reached, ``host:port``."""
+        return self.mesh.endpoint
+
+    @property
+    def id(self) -> bytes:
+        """The node's id, 32 bytes."""
+        return self.node.id
+
+    def peers(self) -> list[Announcement]:
+        """Announcements of the live members, this node's among them, by id."""
+        return self.mesh.peers()
+
+    def all_problems(self) -> dict[str, str]:
+        """What goes wrong at the moment, by what this node does by itself."""
+        out = {**self.problems, **self.mesh.problems}
+        if self._twin:
+            out["twin"] = "another process announces itself with this node's key: its directory was copied, stop one"
+        if self.mesh.keeper.last_store_error is not None:
+            out["store"] = str(self.mesh.keeper.last_store_error)
+        if self.pinned is not None and self.pinned.problem:
+            out["members"] = self.pinned.problem
+        return out
+
+    def hand_over(self) -> Published:
+        """Hand over what is approved now, instead of in a moment; see ``Node.publish``."""
+        with self._lock:
+            self._sending = ()
+            done = self.node.publish()
+        if done.sent:
+            for name in self.published:
+                self.published[name] += getattr(done, name)
+            self._log_sent()
+        return done
+
+    def _log_sent(self) -> None:
+        """One line for each cause that something was handed over under."""
+        numbers, self._sending = self._sending, ()
+        found = self.node.journal.outbox.get(numbers)
+        counts: dict[bytes, Counter[State]] = {}
+        for cause, state in zip(self.causes.of(found.ids.tolist()), found.states.tolist(), strict=True):
+            counts.setdefault(cause, Counter())[State(state)] += 1
+        for cause, by_state in counts.items():
+            _log.info(
+                "acknowledged" if set(by_state) == {State.ACKNOWLEDGED} else "handed over",
+                extra={"cause": cause.hex()} | {state.name.lower(): n for state, n in by_state.items()},
+            )
+
+    def look_again(self) -> None:
+        """Something was approved or withdrawn: hand it over soon."""
+        self._wake.set()
+
+    # living by itself ---------------------------------------------------------------------------------------
+
+    def _live(self) -> None:
+        """The background thread."""
+        due = dict.fromkeys(("hand over", "join", "peers", "twins", "sweep"), time.monotonic())
+        due["sweep"] += SWEEP_SECONDS
+        waited = 0.0
+        members = -1
+        while not self._stop.is_set():
+            woken = self._wake.wait(self._wait)
+            if self._stop.is_set():
+                return
+            self._wake.clear()
+            now = time.monotonic()
+            living = len(self.mesh.peers())
+            if woken or living != members:  # something new to send, or somebody new to take it
+                members, waited, due["hand over"], due["peers"] = living, 0.0, now, now
+            if now >= due["hand over"] and Role.EMIT in self.joining.roles:
+                waited = (
+                    0.0 if self._try("hand over", self._all_handed_over) else min(waited * 2 or 2.0, HAND_OVER_MOST)
+                )
+                due["hand over"] = now + waited
+            if now >= due["join"]:
+                self._try("join", self._call_again)
+                due["join"] = now + CALL_AGAIN_SECONDS
+            if now >= due["peers"]:
+                self._try("peers", self._keep_peers)
+                due["peers"] = now + PEERS_SECONDS
+            if now >= due["twins"]:
+                self._look_for_twin()
+                due["twins"] = now + TWIN_SECONDS
+            if now >= due["sweep"]:
+                self._try("sweep", self._sweep)
+                due["sweep"] = now + SWEEP_SECONDS
+
+    def _try(self, name: str, work: Callable[[], bool]) -> bool:
+        """Do something; what goes wrong is kept in ``problems`` and tried again."""
+        try:
+            done = work()
+        except (OutrouteError, OSError) as error:
+            if self.problems.get(name) != str(error):
+                _log.warning("%s failed", name, extra={"problem": str(error)})
+            self.problems[name] = str(error)
+            return False
+        if self.problems.pop(name, None) is not None:
+            _log.info("%s works again", name)
+        return done
+
+    def _all_handed_over(self) -> bool:
+        with self._lock:
+            summary = self.node.journal.outbox.summary()
+            waiting = sum(
+                counts.get(state, 0)
+                for counts in (summary.packets, summary.withdrawals)
+                for state in (State.QUEUED, State.SENT)
+            )
+            if not waiting:
+                return True
+            return self.hand_over().pending == 0
+
+    def _call_again(self) -> bool:
+        """While this node is alone, and when a list of members names some that it does not know: call."""
+        if self.pinned is not None and self.pinned.refresh():
+            _log.info("new list of members", extra={"number": self.pinned.list.number})
+        live = self.mesh.peers()
+        if len(live) > 1:
+            return True
+        places = self.places()
+        if places:
+            run(self.mesh.join(map(str, places)))
+            if self.finder is not None:
+                self.finder.bootstrap([(place.host.strip("[]"), place.port) for place in places])
+        return True
+
+    def _look_for_twin(self) -> None:
+        """After a quick restart this node's own farewell comes back to it, for seconds; a twin goes on announcing."""
+        heard, grew = self._twins
+        total = self.mesh.announcements["twin"]
+        self._twin = grew and total > heard
+        self._twins = total, total > heard
+
+    def _keep_peers(self) -> bool:
+        met = [one.endpoint for one in self.mesh.peers() if one.endpoint and one.endpoint != self.mesh.endpoint]
+        if met:
+            old = [str(place) for place in kept_peers(self.directory)]
+            new = list(dict.fromkeys([*sorted(met), *old]))
+            if new != old:
+                keep_peers(self.directory, new)
+        return True
+
+    def _sweep(self) -> bool:
+        if isinstance(self.mesh.shelf, Shelf):
+            self.mesh.shelf.sweep(self._now())
+        return True
+
+    # stopping -----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Drain and leave: hand over what is approved, give what is kept to others, say farewell, close the files."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._wake.set()
+        if self._background is not None:
+            self._background.join()
+        try:
+            if Role.EMIT in self.joining.roles:
+                self._try("hand over", self._all_handed_over)
+            self._try("peers", self._keep_peers)
+        finally:
+            with self._lock:
+                try:
+                    with contextlib.suppress(UnreachableError):
+                        self.node.close()
+                finally:
+                    if self.finder is not None:
+                        run(self.finder.close())
+        _log.info("stopped", extra={"node": self.mesh.member.id.hex()})
+
+    def __enter__(self) -> LivingNode:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_ipv4(host: str) -> bool:
+    parts = host.split(".")
+    return len(parts) == 4 and all(part.isdecimal() and int(part) < 256 for part in parts)
