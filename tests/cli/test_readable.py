@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from core.making import ALICE, packets_of, schemas
 from outroute.cli import _readable
-from outroute.packet import Packet, PacketArray, build, identities, sign, withdraw
+from outroute.packet import Packet, PacketArray, agreeing, build, identities, sign, withdraw
 from outroute.schema import (
     Distiller,
     Field,
@@ -126,7 +126,7 @@ def test_cohorts_whose_outcomes_all_agree_are_found() -> None:
     classes = cohorts(WARD, counts=np.array([[0, 5], [2, 3]]))
     numbers = cohorts(LENGTH, mean=np.array([4.0, 4.0]), variance=np.array([0.0, 2.0]))
     for schema, packets in ((WARD, classes), (LENGTH, numbers)):
-        assert _readable.agreeing(schema, packets).tolist() == [True, False]
+        assert agreeing(schema, packets).tolist() == [True, False]
     assert _readable.record(WARD, queued(classes), 0)["readable"]["sick"] == "no 0, yes 5"
     assert _readable.record(LENGTH, queued(numbers), 1)["readable"]["stay"] == (
         "mean 4.00 days, standard deviation 1.41 days"

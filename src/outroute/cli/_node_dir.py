@@ -7,24 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outroute.cli._common import split_names, warn, write_files
+from outroute.cli._running import RunningNode, find_running
 from outroute.errors import DataError, StoreError
+from outroute.service.server_file import where_is
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from outroute.node import Node
+    from outroute.node.approval import Rules
     from outroute.packet import PacketArray
     from outroute.schema import Schema, SchemaSignature
     from outroute.tables.mapping import TableMapping
 
 __all__ = [
+    "RULES_FILE",
     "SCHEMA_FILE",
     "keep_rules",
+    "kept_rules",
     "loaded_schema",
     "mapping_for",
     "open_node",
     "others",
+    "prepare",
+    "reach_node",
     "refuse_successor",
     "several",
     "try_first_rows",
@@ -46,9 +53,58 @@ def open_node(directory: Path, schema: Path | None = None, *, restored: bool = F
     Raises:
         StoreError: there is no node and no schema, or the directory belongs to another schema.
     """
-    from outroute import schema as schemas
     from outroute.node import Node
+
+    loaded = prepare(directory, schema)
+    try:
+        node = Node(loaded, data_dir=directory, approval=kept_rules(directory), restored=restored)
+    except StoreError as error:
+        if error.code == "store.locked" and where_is(directory) is not None:
+            raise StoreError(
+                f"the node in '{directory}' runs (outroute node): stop it first, or do this through its HTTP interface",
+                code="node.running",
+            ) from error
+        raise
+    for notice in node.notices:
+        warn(notice)
+    return node
+
+
+def reach_node(directory: Path, schema: Path | None = None, *, restored: bool = False) -> Node | RunningNode:
+    """The node that runs in a directory (``outroute node``), through its interface; else the node in it, opened.
+
+    Arguments and errors are those of ``open_node``; ``restored`` belongs to the start of a node.
+    """
+    running = find_running(directory)
+    if running is None:
+        return open_node(directory, schema, restored=restored)
+    if schema is not None:
+        prepare(directory, schema)  # says so when it is another schema
+    if restored:
+        running.close()
+        raise StoreError(
+            "this node runs: stop it, and start it again with outroute node --restored", code="node.running"
+        )
+    for notice in running.notices:
+        warn(notice)
+    return running
+
+
+def kept_rules(directory: Path) -> Rules | None:
+    """The rules of approval kept with a node."""
     from outroute.node.approval import load_rules
+
+    rules = directory / RULES_FILE
+    return load_rules(rules) if rules.exists() else None
+
+
+def prepare(directory: Path, schema: Path | None) -> Schema:
+    """Make a node's directory when a schema is given, and load its schema.
+
+    Raises:
+        StoreError: as ``open_node``.
+    """
+    from outroute import schema as schemas
 
     if directory.exists() and not directory.is_dir():
         raise StoreError(f"'{directory}' is a file: give the node's directory with --node", code="node.missing")
@@ -76,11 +132,7 @@ def open_node(directory: Path, schema: Path | None = None, *, restored: bool = F
                 f"({given.id.hex()[:16]}): leave --schema out, or give another directory with --node",
                 code="node.schema",
             )
-    rules = directory / RULES_FILE
-    node = Node(loaded, data_dir=directory, approval=load_rules(rules) if rules.exists() else None, restored=restored)
-    for notice in node.notices:
-        warn(notice)
-    return node
+    return loaded
 
 
 def keep_rules(directory: Path, rules: Path | None) -> None:

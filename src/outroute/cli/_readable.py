@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.packet import PACKET_BYTES, PACKET_DTYPE, WEIGHT_ONE, Flag, Packet, PacketArray, expiry, moments
+from outroute.packet import PACKET_BYTES, PACKET_DTYPE, WEIGHT_ONE, Flag, Packet, PacketArray, agreeing, expiry, moments
 from outroute.packet.layout import MAGIC
 from outroute.schema import MISSING, SCALE, Distiller, Field, FieldKind, Schema, decode_field
 
 if TYPE_CHECKING:
     from outroute.store import Queued
 
-__all__ = ["Part", "agreeing", "date_text", "fields_of", "parts_of", "record", "subjects", "table_csv"]
+__all__ = ["Part", "date_text", "fields_of", "parts_of", "record", "subjects", "table_csv"]
 
 _DIGITS = 3
 """Decimal places beyond the width of a range: four digits tell its values apart."""
@@ -64,14 +64,6 @@ def date_text(seconds: int) -> str:
 def subjects(packets: PacketArray) -> NDArray[np.int64]:
     """How many subjects each packet condenses, int64 ``[n]``."""
     return packets["weight"].astype(np.int64) // WEIGHT_ONE
-
-
-def agreeing(schema: Schema, packets: PacketArray) -> NDArray[np.bool_]:
-    """Which packets condense several observations that all have the same outcome, bool ``[n]``."""
-    several = packets["size"] > 1
-    if schema.outcome.has_classes:
-        return np.asarray(several & (packets["outcome"].max(axis=1) == packets["size"]))
-    return np.asarray(several & (packets["outcome"][:, 1] == 0))
 
 
 def _withdrawals(packets: PacketArray) -> NDArray[np.bool_]:

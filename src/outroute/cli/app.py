@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from outroute.cli import _members  # noqa: F401  (a command of org_app)
 from outroute.cli.demo import demo
+from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
 from outroute.cli.leave import distil, publish
 from outroute.cli.log import log_app
@@ -14,7 +16,10 @@ from outroute.cli.node import ask, confirm, observe, receive, status
 from outroute.cli.org import org_app
 from outroute.cli.outbox import outbox_app
 from outroute.cli.packet import packet_app
+from outroute.cli.peers import peers
 from outroute.cli.schema import schema_app
+from outroute.cli.serve import node
+from outroute.cli.swarm import swarm
 from outroute.cli.withdraw import correct, erase, withdraw
 
 __all__ = ["app"]
@@ -50,11 +55,15 @@ def _root(
 _TRY, _NODE, _LEAVE, _LOOK = "Try it", "Run a node", "Decide what leaves, and take it back", "Agree and look inside"
 app.command(rich_help_panel=_TRY)(demo)
 app.command(rich_help_panel=_TRY)(evaluate)
+app.command(rich_help_panel=_NODE)(node)
 app.command(rich_help_panel=_NODE)(observe)
 app.command(rich_help_panel=_NODE)(receive)
 app.command(rich_help_panel=_NODE)(ask)
 app.command(rich_help_panel=_NODE)(confirm)
 app.command(rich_help_panel=_NODE)(status)
+app.command(rich_help_panel=_NODE)(peers)
+app.command(rich_help_panel=_NODE)(doctor)
+app.command(rich_help_panel=_NODE)(swarm)
 app.command(rich_help_panel=_LEAVE)(distil)
 app.add_typer(outbox_app, name="outbox", rich_help_panel=_LEAVE)
 app.command(rich_help_panel=_LEAVE)(publish)

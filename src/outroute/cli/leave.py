@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from outroute.cli._common import emit_json, handled, out, say, warn, working
-from outroute.cli._node_dir import keep_rules, open_node, several
+from outroute.cli._node_dir import keep_rules, open_node, reach_node, several
 from outroute.cli._options import DEFAULT_DIR, Force, Json, NodeDir
+from outroute.cli._running import RunningNode, find_running
 from outroute.cli._views import AGREEING
-from outroute.errors import DataError, TransportError
+from outroute.errors import DataError, StoreError, TransportError
+from outroute.service.server_file import where_is
 
 __all__ = ["distil", "publish"]
 
@@ -52,10 +54,11 @@ def distil(
         raise DataError("Give --rules or --by-hand, not both", code="rules.both")
     if rules is not None or by_hand:
         keep_rules(node, rules)
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
         with working("Distilling"):
             made = opened.distil(k=k, streaming=streaming)
         counts = opened.counts()
+        runs = isinstance(opened, RunningNode)
     pending = counts["packets_pending"]
     withheld = {reason.name.lower(): count for reason, count in made.withheld.items()}
     if as_json:
@@ -85,7 +88,7 @@ def distil(
         warn(f"in {made.agreeing:,} packets {AGREEING}")
     if pending:
         say(f"Next: outroute outbox show --node {node}. Nothing has left.")
-    elif made.approved:
+    elif made.approved and not runs:
         say(f"Next: outroute publish -o FILE --to NAME --node {node}")
 
 
@@ -110,10 +113,16 @@ def publish(
 
     outroute publish -o north.orp --to south --node north
     """
+    if where_is(node) is not None and find_running(node) is not None:
+        raise StoreError(
+            "This node runs and hands over what is approved by itself: see outroute status. To write a file instead, "
+            "stop it first",
+            code="node.running",
+        )
     if output is None or to is None:
         raise TransportError(
-            "This node is in no network yet: between machines packets travel as files. Give -o FILE --to NAME, and the "
-            "receiver runs outroute receive FILE",
+            "This node does not run: outroute node makes it part of a network, where it hands over by itself. Without "
+            "one, give -o FILE --to NAME, and the receiver runs outroute receive FILE",
             code="publish.file",
         )
     writable(output, force)

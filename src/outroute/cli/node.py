@@ -24,16 +24,19 @@ from outroute.cli._node_dir import (
     mapping_for,
     open_node,
     others,
+    reach_node,
     refuse_successor,
     several,
     try_first_rows,
 )
 from outroute.cli._options import DEFAULT_DIR, Case, Json, MappingFile, NodeDir, Subject, Time
+from outroute.cli._running import RunningNode
 from outroute.cli._views import positive_class, show_insight
 from outroute.cli.packet import read_packets
 from outroute.errors import DataError
 
 if TYPE_CHECKING:
+    from outroute.node import Node
     from outroute.schema import Outcome
 
 __all__ = ["ask", "confirm", "observe", "receive", "status"]
@@ -78,7 +81,7 @@ def observe(
     own = mapping_for(node, schema, mapping, outcome, case, subject, time)
     if not (node / SCHEMA_FILE).exists():
         try_first_rows(table, own, loaded_schema(node, schema))
-    with open_node(node, schema) as opened:
+    with reach_node(node, schema) as opened:
         try:
             with working(f"Observing {table}"):
                 report = opened.observe(table, mapping=own)
@@ -189,7 +192,7 @@ def ask(
     outroute ask age=54 sex=male chol=239 --node north --case visit-17
     """
     question = _question(values)
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
         with working("Asking"):
             insight = opened.ask(question, case_id=case)
         own = opened.id.hex()
@@ -231,7 +234,7 @@ def confirm(
     """
     from outroute.store import Noted
 
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
         _check_outcome(opened.schema.outcome, outcome)
         noted = opened.confirm(case, outcome)
     texts = {
@@ -277,45 +280,53 @@ def status(
     A directory that was copied or moved is noticed at the next command; one
     that a backup was written over is not, so say --restored once.
     """
-    from outroute.store import State
-
-    with open_node(node, restored=restored) as opened:
-        counts = opened.counts()
-        held = others(opened)
-        own, schema = opened.id.hex(), opened.schema
-        waiting = opened.journal.outbox.summary().withdrawals[State.QUEUED]
-        entries, head = opened.log.head()
-    authors = len({author.tobytes() for author in held["author"]})
+    with reach_node(node, restored=restored) as opened:
+        found = opened.client.status() if isinstance(opened, RunningNode) else _status_of(opened)
     if as_json:
-        emit_json(
-            {"node": own, "schema": schema.name, "schema_id": schema.id.hex()}
-            | counts
-            | {
-                "withdrawals_to_send": waiting,
-                "received": {"packets": len(held), "nodes": authors},
-                "log": {"entries": entries, "head": head},
-            }
-        )
+        emit_json(found)
         return
+    counts = {name: count for name, count in found.items() if isinstance(count, int)}
+    waiting, received, log = counts.pop("withdrawals_to_send"), found["received"], found["log"]
+    network = found.get("network")
     states = {name.removeprefix("packets_"): n for name, n in counts.items() if name.startswith("packets_")}
     approved = states.pop("queued")
     lines = {
-        "node": own,
-        "schema": f"{schema.name} ({schema.id.hex()})",
+        "node": found["node"],
+        "schema": f"{found['schema']} ({found['schema_id']})",
         "outcomes known": f"{counts['known']:,}, of which {counts['ready']:,} are in no packet yet",
         "waiting for outcome": f"{counts['waiting']:,} cases, {counts['questions']:,} questions",
         "conflicts": f"{counts['conflicts']:,} cases changed after they went into a packet",
         "own packets": f"{sum(states.values()) + approved:,}: {states.pop('pending'):,} wait for approval, "
         f"{approved:,} approved and to be handed over, " + ", ".join(f"{n:,} {name}" for name, n in states.items()),
         "withdrawals": f"{waiting:,} to be handed over",
-        "received": f"{several(len(held), 'packet')} of {several(authors, 'other node')} in force",
-        "log": f"{entries:,} entries, head {head}",
+        "received": f"{several(received['packets'], 'packet')} of {several(received['nodes'], 'other node')} in force",
+        "log": f"{log['entries']:,} entries, head {log['head']}",
     }
+    if network is not None:
+        lines["runs"] = f"at {network['endpoint']}, {several(network['peers'] - 1, 'other node')} in sight"
+        lines |= {f"trouble ({name})": text for name, text in network["problems"].items()}
     for name, value in lines.items():
         out.print(f"{name:>20}  {value}", markup=False, highlight=False)
     if counts["packets_pending"]:
         say(f"Next: outroute outbox show --node {node}")
-    elif approved or waiting:
+    elif (approved or waiting) and network is None:
         say(f"Next: outroute publish -o FILE --to NAME --node {node}")
     elif counts["conflicts"]:
         say(f"Next: outroute correct --by NAME --node {node}")
+
+
+def _status_of(node: Node) -> dict[str, Any]:
+    """What status shows of a node that does not run; the interface of one that runs gives the same."""
+    from outroute.store import State
+
+    held = others(node)
+    entries, head = node.log.head()
+    return (
+        {"node": node.id.hex(), "schema": node.schema.name, "schema_id": node.schema.id.hex()}
+        | node.counts()
+        | {
+            "withdrawals_to_send": node.journal.outbox.summary().withdrawals[State.QUEUED],
+            "received": {"packets": len(held), "nodes": len({author.tobytes() for author in held["author"]})},
+            "log": {"entries": entries, "head": head},
+        }
+    )

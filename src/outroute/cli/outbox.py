@@ -13,8 +13,9 @@ import numpy as np
 import typer
 
 from outroute.cli._common import emit_json, handled, out, print_table, say, warn, working, write_files
-from outroute.cli._node_dir import open_node, several
+from outroute.cli._node_dir import reach_node, several
 from outroute.cli._options import DEFAULT_DIR, By, Force, Json, NodeDir
+from outroute.cli._running import RunningNode
 from outroute.cli._views import AGREEING
 from outroute.errors import DataError, StoreError
 
@@ -113,7 +114,7 @@ def show(
 
     outroute outbox show 3f2a9c0d1122 --node north
     """
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
         if packet is not None:
             _show_one(opened, packet, as_json=as_json)
             return
@@ -150,7 +151,7 @@ def export(
     """
     from outroute.cli._readable import table_csv
 
-    with open_node(node) as opened, working("Writing what waits for approval"):
+    with reach_node(node) as opened, working("Writing what waits for approval"):
         chosen = _select(opened, Shown.PENDING, agreeing=agreeing, most=subjects)
         if chosen.digest is None:
             raise StoreError("No packet waits for approval: outroute distil makes some", code="outbox.empty")
@@ -190,13 +191,17 @@ def approve(digest: Digest, by: By, node: NodeDir = DEFAULT_DIR, as_json: Json =
 
     outroute outbox approve 3f2a9c0d1122 --by "Dr. Weber" --node north
     """
-    with open_node(node) as opened, working("Comparing the bytes"):
+    with reach_node(node) as opened, working("Comparing the bytes"):
         done = opened.approve(digest, by=by)
+        runs = isinstance(opened, RunningNode)
     if as_json:
         emit_json({"approved": len(done.ids), "digest": done.digest.hex(), "by": by})
         return
     out.print(f"{several(len(done.ids), 'packet')} approved by {by}", markup=False, highlight=False)
-    say(f"Next: outroute publish -o FILE --to NAME --node {node}. Until then nothing has left.")
+    if runs:
+        say(f"The running node hands them over within seconds; see outroute status --node {node}.")
+    else:
+        say(f"Next: outroute publish -o FILE --to NAME --node {node}. Until then nothing has left.")
 
 
 @outbox_app.command()
@@ -219,7 +224,7 @@ def reject(
 
     outroute outbox reject 3f2a9c0d1122 --by "Dr. Weber" --node north
     """
-    with open_node(node) as opened, working("Rejecting"):
+    with reach_node(node) as opened, working("Rejecting"):
         done = opened.reject(digest, by=by, again=again)
     if as_json:
         emit_json({"rejected": len(done.ids), "digest": done.digest.hex(), "by": by, "again": again})
@@ -231,10 +236,11 @@ def reject(
         say("Their observations go into no other packet; reject the same digest with --again to allow it.")
 
 
-def _select(node: Node, state: Shown, *, agreeing: bool, most: int | None) -> _Selection:
+def _select(node: Node | RunningNode, state: Shown, *, agreeing: bool, most: int | None) -> _Selection:
     """The packets of a state that pass the filters; pending ones are put together as a review."""
     from outroute.cli import _readable
-    from outroute.store import Kind, Queued, State
+    from outroute.packet import agreeing as packets_agreeing
+    from outroute.store import Kind, State
 
     named = {Shown.ALL: (), Shown.APPROVED: (State.QUEUED,)}
     states = named[state] if state in named else (State[state.name],)
@@ -243,21 +249,11 @@ def _select(node: Node, state: Shown, *, agreeing: bool, most: int | None) -> _S
     if agreeing or most is not None:
         keep &= (queued.kinds == Kind.PACKET) & (queued.packets["size"] > 0)
     if agreeing:
-        keep &= _readable.agreeing(node.schema, queued.packets)
+        keep &= packets_agreeing(node.schema, queued.packets)
     if most is not None:
         keep &= _readable.subjects(queued.packets) <= most
     if not keep.all():
-        rows = np.flatnonzero(keep).tolist()
-        queued = Queued(
-            ids=queued.ids[keep],
-            packets=queued.packets[keep],
-            addresses=tuple(queued.addresses[i] for i in rows),
-            states=queued.states[keep],
-            kinds=queued.kinds[keep],
-            withdraws=queued.withdraws[keep],
-            digests=tuple(queued.digests[i] for i in rows),
-            identities=tuple(queued.identities[i] for i in rows),
-        )
+        queued = queued.where(keep)
     if state is not Shown.PENDING or not len(queued):
         return _Selection(queued=queued, digest=None)
     return _Selection(queued=queued, digest=node.review(queued.ids).digest.hex())
@@ -309,6 +305,7 @@ def _show_page(
 def _totals(schema: Schema, queued: Queued) -> dict[str, Any]:
     """What is said of many packets at once."""
     from outroute.cli import _readable
+    from outroute.packet import agreeing as packets_agreeing
 
     whole = queued.packets[queued.packets["size"] > 0]
     counts = _readable.subjects(whole)
@@ -317,7 +314,7 @@ def _totals(schema: Schema, queued: Queued) -> dict[str, Any]:
         "bytes": queued.packets.nbytes,
         "observations": int(whole["size"].sum(dtype=np.int64)),
         "subjects": {"least": int(counts.min()), "most": int(counts.max())} if len(whole) else None,
-        "outcomes_agree": int(_readable.agreeing(schema, whole).sum()),
+        "outcomes_agree": int(packets_agreeing(schema, whole).sum()),
     }
 
 
@@ -350,7 +347,7 @@ def _card(schema: Schema, view: Mapping[str, Any]) -> None:
         out.print(f"{name:>12}  {text}", markup=False, highlight=False, style="yellow" if name == "CAUTION" else None)
 
 
-def _show_one(node: Node, prefix: str, *, as_json: bool) -> None:
+def _show_one(node: Node | RunningNode, prefix: str, *, as_json: bool) -> None:
     """One packet, each byte beside what it says."""
     from rich.table import Table
     from rich.text import Text

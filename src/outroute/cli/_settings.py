@@ -1,0 +1,124 @@
+"""How a node was started last, so that it starts the same way from its directory alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from outroute.cli._common import write_files
+from outroute.errors import StoreError, TransportError
+
+if TYPE_CHECKING:
+    from outroute.node.joining import Joining
+    from outroute.schema import Schema
+
+__all__ = ["SETTINGS_FILE", "Settings"]
+
+SETTINGS_FILE = "node.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Options of ``outroute node``, as text; empty where nobody said anything. ``port`` is the one used last."""
+
+    listen: str = ""
+    port: int = 0
+    advertise: str = ""
+    join: list[str] = field(default_factory=list)
+    dht: str = ""
+    http: str = ""
+    roles: str = ""
+    secret_file: str = ""
+    members: str = ""
+    open: bool = False
+
+    @classmethod
+    def kept(cls, directory: Path, given: Mapping[str, Any]) -> Settings:
+        """Those kept in a directory, under what is given now.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
+        file = directory / SETTINGS_FILE
+        old: dict[str, Any] = {}
+        if file.exists():
+            try:
+                old = json.loads(file.read_text(encoding="utf-8"))
+                old = {one.name: old[one.name] for one in fields(cls) if one.name in old}
+            except (ValueError, TypeError) as error:
+                raise StoreError(
+                    f"'{file}' is damaged: delete it and give the options again", code="node.settings"
+                ) from (error)
+        if given.get("open"):
+            old |= {"secret_file": "", "members": ""}
+        elif given.get("secret_file") or given.get("members"):
+            old["open"] = False
+        return cls(**(old | {name: value for name, value in given.items() if value}))
+
+    def keep(self, directory: Path) -> None:
+        """Keep them for the next start."""
+        content = json.dumps({name: value for name, value in asdict(self).items() if value}, indent=2) + "\n"
+        file = directory / SETTINGS_FILE
+        if not file.exists() or file.read_text(encoding="utf-8") != content:
+            write_files({file: content}, force=True)
+
+    def joining(self, directory: Path, schema: Schema) -> Joining:
+        """How the node takes part.
+
+        Raises:
+            TransportError: a place, role or port cannot be read, or a closed network's secret is missing.
+            StoreError: the secret cannot be read or made.
+        """
+        from outroute.node.joining import SECRET_FILE, Joining, load_secrets, make_secret, place_of, roles_of
+        from outroute.schema import Distiller
+        from outroute.transports.channel import Secrets
+
+        place = place_of(self.listen or "127.0.0.1:0", default_host="127.0.0.1")
+        join = tuple(place_of(one, default_host="127.0.0.1") for one in self.join)
+        own = directory / SECRET_FILE
+        if self.open or self.members:
+            secrets = load_secrets(Path(self.secret_file)) if self.secret_file else Secrets()
+        elif self.secret_file:
+            secrets = load_secrets(Path(self.secret_file))
+        elif own.exists():
+            secrets = load_secrets(own)
+        elif schema.privacy.distiller is Distiller.SINGLE:
+            secrets = Secrets()
+        elif join:
+            raise TransportError(
+                f"this schema's networks are closed: give --secret-file with the network's secret (a copy of the file "
+                f"{SECRET_FILE} in the first node's directory), or --members with its list of members; --open for a "
+                "network of anybody",
+                code="transport.secret",
+            )
+        else:
+            secrets = make_secret(directory)
+        closed = bool(secrets.known) or bool(self.members)
+        return Joining(
+            listen=place,
+            prefer=self.port,
+            advertise=place_of(self.advertise) if self.advertise else None,
+            join=join,
+            dht=_dht(self.dht or ("off" if closed else "auto")),
+            secrets=secrets,
+            members=Path(self.members) if self.members else None,
+            **({"roles": roles_of(self.roles)} if self.roles else {}),
+        )
+
+
+def _dht(text: str) -> int | None:
+    """UDP port of the table: 0 for the link's number, None for none."""
+    if text == "off":
+        return None
+    if text == "on":
+        return 0
+    if text == "auto":
+        from importlib.util import find_spec
+
+        return None if find_spec("opendht") is None else 0
+    if text.isdecimal() and 0 < int(text) < 65_536:
+        return int(text)
+    raise TransportError(f"--dht takes a port, on or off, not '{text[:20]}'", code="transport.dht")

@@ -1,0 +1,201 @@
+"""``outroute node``: a node that lives in a network until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, warn, working
+from outroute.cli._node_dir import RULES_FILE, prepare
+from outroute.cli._options import Json
+from outroute.cli._settings import Settings
+from outroute.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from outroute.node.living import LivingNode
+    from outroute.service.server import Server
+
+__all__ = ["node"]
+
+
+@handled
+def node(
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", "--node", help="The node's directory; made when it is not there.")
+    ] = Path("node"),
+    schema: Annotated[
+        Path | None, typer.Option("--schema", help="What the network agrees on; needed once.", show_default=False)
+    ] = None,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", help="HOST:PORT for other nodes; port 0 takes a free one.", show_default=False),
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option("--advertise", help="HOST:PORT that others are told, behind a router, say.", show_default=False),
+    ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option("--join", help="HOST:PORT of any other node; may be repeated.", show_default=False),
+    ] = None,
+    dht: Annotated[
+        str | None,
+        typer.Option(
+            "--dht", help="Find members in a DHT too: on, off, or its UDP port (on: the link's).", show_default=False
+        ),
+    ] = None,
+    http: Annotated[
+        str | None, typer.Option("--http", help="HOST:PORT of the HTTP interface, or off.", show_default=False)
+    ] = None,
+    roles: Annotated[
+        str | None, typer.Option("--roles", help="Some of emit,ask,hold; all when not given.", show_default=False)
+    ] = None,
+    secret_file: Annotated[
+        Path | None, typer.Option("--secret-file", help="Secret of a closed network.", show_default=False)
+    ] = None,
+    members: Annotated[
+        Path | None, typer.Option("--members", help="Signed list of a closed network's members.", show_default=False)
+    ] = None,
+    open_network: Annotated[bool, typer.Option("--open", help="A network that anybody may join.")] = False,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="The directory comes from a backup: go on in a new incarnation.")
+    ] = False,
+    log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
+    as_json: Json = False,
+) -> None:
+    """Run a node until Ctrl-C: it keeps packets for others, hands over its own, and answers.
+
+    The first node of a network needs no --join, any later one the address of
+    any other. The options are kept in the node's directory, so the next start
+    needs none of them. A closed network (the default unless the schema's
+    distiller is single) has a secret: the first node makes it, give a copy of
+    the file to the others. Logs go to standard error, one JSON object a line.
+
+    Examples:
+
+    outroute node --schema heart.toml --data-dir north --listen 10.0.0.5:7411
+
+    outroute node --schema heart.toml --data-dir south --join 10.0.0.5:7411 --secret-file network.secret
+
+    outroute node --data-dir north
+    """
+    levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    if log_level not in levels:
+        raise DataError(f"--log-level is one of {', '.join(levels)}", code="log.level")
+    from threadpoolctl import threadpool_limits
+
+    from outroute.node.living import LivingNode
+    from outroute.service.logs import log_to
+
+    # Many small matrices all the time: several threads of a busy machine would wait for each other.
+    threadpool_limits(limits=1)
+    stop = _Stop()
+    loaded = prepare(data_dir, schema)
+    given: dict[str, Any] = {
+        "listen": listen,
+        "advertise": advertise,
+        "join": join,
+        "dht": dht,
+        "http": http,
+        "roles": roles,
+        "secret_file": "" if secret_file is None else str(secret_file.absolute()),
+        "members": "" if members is None else str(members.absolute()),
+        "open": open_network,
+    }
+    settings = Settings.kept(data_dir, given)
+    joining = settings.joining(data_dir, loaded)
+    log_to(sys.stderr, levels[log_level])
+    with working("Joining"):
+        living = LivingNode(loaded, data_dir, joining=joining, rules=data_dir / RULES_FILE, restored=restored)
+    server: Server | None = None
+    try:
+        if settings.http != "off":
+            server = _served(living, settings.http)
+        used = 0 if joining.advertise else int(living.endpoint.rpartition(":")[2])
+        replace(settings, port=used).keep(data_dir)
+        for notice in living.node.notices:
+            warn(notice)
+        _show(living, server, data_dir, as_json=as_json)
+        stop.wait()
+    finally:
+        try:
+            if server is not None:
+                server.close()
+        finally:
+            living.close()
+    if not as_json:
+        say("Left the network. What this node knows is in its directory; start it again with the same command.")
+
+
+def _served(living: LivingNode, http: str) -> Server | None:
+    """The HTTP interface; without its extra the node runs on without one, unless it was asked for."""
+    from outroute.node.joining import place_of
+
+    try:
+        from outroute.service.server import Server
+    except ImportError as error:
+        if http:
+            raise MissingExtraError("service", "the HTTP interface") from error
+        warn("no HTTP interface: the commands cannot talk to this node while it runs; pip install 'outroute[service]'")
+        return None
+    return Server(living, place_of(http or "127.0.0.1:0", default_host="127.0.0.1"))
+
+
+def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json: bool) -> None:
+    from outroute.node.joining import SECRET_FILE
+
+    secret = directory / SECRET_FILE
+    own = living.joining.secrets.known and secret.exists()
+    if as_json:
+        emit_json(
+            {
+                "node": living.id.hex(),
+                "key": living.key.hex(),
+                "schema": living.schema.id.hex(),
+                "endpoint": living.endpoint,
+                "http": None if server is None else server.url,
+                "closed": living.joining.closed,
+                "peers": len(living.peers()),
+            }
+        )
+    else:
+        lines = {
+            "node": living.id.hex(),
+            "listens": f"{living.endpoint}{' (TCP and UDP)' if living.joining.dht is not None else ''}",
+            "network": f"{'closed' if living.joining.closed else 'open'}, {len(living.peers()):,} members in sight",
+            "HTTP": "off" if server is None else server.url,
+        }
+        for name, value in lines.items():
+            out.print(f"{name:>10}  {value}", markup=False, highlight=False)
+        also = f" --secret-file COPY-OF-{secret}" if own else ""
+        say(f"Another node: outroute node --schema SCHEMA --data-dir DIR --join {living.endpoint}{also}")
+        say(f"In another terminal: outroute observe TABLE --case COLUMN --node {directory}. Ctrl-C ends this node.")
+    sys.stdout.flush()
+
+
+class _Stop:
+    """Waits for Ctrl-C or SIGTERM; the second one ends the process without draining."""
+
+    def __init__(self) -> None:
+        self._wanted = threading.Event()
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM"):
+                signal.signal(getattr(signal, name), self._on)
+
+    def _on(self, *_: object) -> None:
+        if self._wanted.is_set():
+            raise SystemExit(EXIT_INTERRUPTED)
+        self._wanted.set()
+        say("Leaving: what is approved is handed over first. Again to end at once.")
+
+    def wait(self) -> None:
+        """Until a signal comes."""
+        while not self._wanted.wait(1.0):
+            pass
