@@ -200,6 +200,8 @@ def main() -> None:
     out += plain("store", "Store and local transport")
     out += plain("ask", "Asking")
     out += plain("distil", "Distilling")
+    out += plain("failover", "Killing real processes")
+    out += plain("network", "The network's speed")
     notes = HERE / "results_notes.md"
     if notes.exists():
         out += [notes.read_text().rstrip(), ""]

@@ -66,11 +66,11 @@ async def test_a_slow_holder_is_passed_over_and_remembered_as_late() -> None:
     answer = (await asker.fetch(SCHEMA.id, [HOME], cap=64))[0]  # for ever, if it waited for the nearest
     assert (len(answer.packets), answer.complete, answer.agreed) == (5, True, True)
     assert nearest in (answer.asked or ())
-    assert asker._exchanger.usual(nearest) == 0.0  # nobody waits for it at all while it owes an answer
+    assert asker._exchanger.usual(nearest, Kind.ASK, 1) == 0.0  # nobody waits for it at all while it owes an answer
     assert (await asker.fetch(SCHEMA.id, [HOME], cap=64))[0].complete
     holders.waits.pop(nearest).set()
     await asyncio.sleep(0.01)
-    assert asker._exchanger.usual(nearest) >= USUAL_LEAST
+    assert asker._exchanger.usual(nearest, Kind.ASK, 1) >= USUAL_LEAST
     holders.asked.clear()
     assert (await asker.fetch(SCHEMA.id, [HOME], cap=64))[0].complete
     assert [member for member, kind in holders.asked if kind is Kind.ASK] == [nearest]
@@ -151,11 +151,14 @@ async def test_what_is_usual_follows_what_a_member_takes() -> None:
 
     link = Sleepy()
     exchanger = Exchanger(link, request_seconds=2.0)
-    assert exchanger.usual(b"x") == USUAL_FIRST
+    assert exchanger.usual(b"x", Kind.COMPARE, 0) == USUAL_FIRST
     for _ in range(30):
         await exchanger.exchange(b"x", Frame(kind=Kind.COMPARE, sequence=exchanger.next()), Kind.DIGESTS)
-    assert exchanger.usual(b"x") == USUAL_LEAST
+    assert exchanger.usual(b"x", Kind.COMPARE, 0) == USUAL_LEAST
     link.seconds = 0.2
     for _ in range(8):
         await exchanger.exchange(b"x", Frame(kind=Kind.COMPARE, sequence=exchanger.next()), Kind.DIGESTS)
-    assert 0.1 < exchanger.usual(b"x") <= 2.0
+    assert 0.1 < exchanger.usual(b"x", Kind.COMPARE, 0) <= 2.0
+    assert exchanger.usual(b"x", Kind.COMPARE, 64) == USUAL_FIRST  # a larger question says nothing of a small one
+    assert exchanger.usual(b"x", Kind.ASK, 0) == USUAL_FIRST
+    assert Exchanger(link, request_seconds=2.0, hedged=False).usual(b"x", Kind.ASK, 1) == 2.0

@@ -36,20 +36,23 @@ class Exchanger:
     """Sends frames to members and reads what they answer.
 
     How long a member usually takes is estimated as TCP does for its retransmissions: a smoothed mean plus four times
-    the smoothed deviation.
+    the smoothed deviation; for each kind of frame and size of question by itself, since a digest comes back sooner than
+    a hundred cells.
 
     Source: RFC 6298, section 2.
 
     Args:
         link: carries frames.
         request_seconds: time-out of one exchange.
+        hedged: whether a member that takes longer than usual is late; in one process nobody is slower than another, and
+            a busy processor would ask twice for nothing.
     """
 
-    def __init__(self, link: Link, *, request_seconds: float = REQUEST_SECONDS) -> None:
-        self._link = link
+    def __init__(self, link: Link, *, request_seconds: float = REQUEST_SECONDS, hedged: bool = True) -> None:
+        self._link, self._hedged = link, hedged
         self._request_seconds = request_seconds
         self._sequence = 0
-        self._times: dict[bytes, tuple[float, float]] = {}
+        self._times: dict[tuple[bytes, Kind, int], tuple[float, float]] = {}
         self._late: set[asyncio.Task[object]] = set()
         self._overdue: Counter[bytes] = Counter()
         self.bad_replies: Counter[bytes] = Counter()
@@ -69,7 +72,7 @@ class Exchanger:
                 replies = await self._link.request(member, encode(frame))
         except (UnreachableError, TimeoutError):
             return []
-        self._took(member, clock() - began)
+        self._took((member, frame.kind, len(frame.addresses).bit_length()), clock() - began)
         found: list[Frame] = []
         for data in replies[:ANSWER_FRAMES]:
             reply = decode(data)
@@ -84,21 +87,30 @@ class Exchanger:
             return []
         return found
 
-    def _took(self, member: bytes, seconds: float) -> None:
-        known = self._times.get(member)
+    def _took(self, what: tuple[bytes, Kind, int], seconds: float) -> None:
+        known = self._times.get(what)
         if known is None:
             if len(self._times) >= _REMEMBERED:
                 self._times.clear()
-            self._times[member] = seconds, seconds / 2
+            self._times[what] = seconds, seconds / 2
             return
         mean, deviation = known
-        self._times[member] = 0.875 * mean + 0.125 * seconds, 0.75 * deviation + 0.25 * abs(seconds - mean)
+        self._times[what] = 0.875 * mean + 0.125 * seconds, 0.75 * deviation + 0.25 * abs(seconds - mean)
 
-    def usual(self, member: bytes) -> float:
-        """Seconds after which an answer of a member is late; 0 while it owes a late one."""
+    def usual(self, member: bytes, kind: Kind, addresses: int) -> float:
+        """Seconds after which the answer of a member to a question is late; 0 while it owes a late one.
+
+        Args:
+            member: its id.
+            kind: of the question.
+            addresses: how many it asks for.
+        """
+        if not self._hedged:
+            return self._request_seconds
         if self._overdue[member]:
             return 0.0
-        mean, deviation = self._times.get(member, (USUAL_FIRST, 0.0))
+        known = self._times.get((member, kind, min(addresses, ADDRESSES_PER_FRAME).bit_length()))
+        mean, deviation = known or (USUAL_FIRST, 0.0)
         return min(max(mean + 4 * deviation, USUAL_LEAST), self._request_seconds)
 
     def let_go(self, member: bytes, task: asyncio.Task[object]) -> None:

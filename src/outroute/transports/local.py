@@ -184,6 +184,8 @@ class LocalNetwork:
 class LocalTransport(MemberTransport):
     """One member of a ``LocalNetwork``: a ``Link``, a ``Finder`` and a ``Holder``. Made by ``join``."""
 
+    hedged = False
+
     def __init__(
         self,
         network: LocalNetwork,

@@ -42,6 +42,9 @@ class MemberTransport(ABC):
         standing: what the member knows about keys.
     """
 
+    hedged = True
+    """Whether a member that is slower than usual is passed over."""
+
     def __init__(
         self,
         member: Member,
@@ -76,6 +79,7 @@ class MemberTransport(ABC):
             replicas=replicas,
             organisation_of=self._known,
             request_seconds=request_seconds,
+            hedged=self.hedged,
         )
         self.keeper = Keeper(shelf, guard, owns=self._owns, clock=clock, standing=standing)
         self._sample()

@@ -163,7 +163,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         return {
             loop.create_task(self._exchanger.compare(member, names, cap, cause=cause)): _Asked(
-                member, names, loop.time() + self._exchanger.usual(member)
+                member, names, loop.time() + self._exchanger.usual(member, Kind.COMPARE, len(names))
             )
             for member, names in sorted(groups.items())
         }
@@ -182,7 +182,8 @@ class Reader:
                     groups.setdefault(owner, []).append(name)
             for member, wanted in sorted(groups.items()):
                 task = loop.create_task(self._ask(member, schema, wanted, cap, cause))
-                pending[task] = _Asked(member, wanted, loop.time() + self._exchanger.usual(member))
+                late = loop.time() + self._exchanger.usual(member, Kind.ASK, len(wanted))
+                pending[task] = _Asked(member, wanted, late)
 
         try:
             ask(cells)
@@ -303,7 +304,8 @@ class Reader:
             loop.create_task(self._ask(member, schema, names, cap, cause, whole=True)): member
             for member, names in sorted(groups.items())
         }
-        patience = _WHOLE_TIMES * max(self._exchanger.usual(member) for member in groups)
+        usual = [self._exchanger.usual(member, Kind.ASK, len(names)) for member, names in groups.items()]
+        patience = _WHOLE_TIMES * max(usual)
         done, late = await asyncio.wait(tasks, timeout=patience)
         for task in late:
             self._exchanger.let_go(tasks[task], task)

@@ -32,6 +32,7 @@ class Replicas:
         replicas: owners per address.
         organisation_of: author's key to organisation's key, for the cap of a merged answer.
         request_seconds: time-out of one exchange.
+        hedged: whether a slow member is passed over before that; see ``Exchanger``.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Replicas:
         replicas: int = DEFAULT_REPLICAS,
         organisation_of: Mapping[bytes, bytes] | None = None,
         request_seconds: float = REQUEST_SECONDS,
+        hedged: bool = True,
     ) -> None:
         self._members = members
         self._replicas = replicas
-        self._exchanger = Exchanger(link, request_seconds=request_seconds)
+        self._exchanger = Exchanger(link, request_seconds=request_seconds, hedged=hedged)
         self._reader = Reader(
             self._exchanger,
             guard,
