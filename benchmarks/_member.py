@@ -25,6 +25,7 @@ from benchmarks.common import heart_like, key
 from outroute.errors import OutrouteError
 from outroute.fingerprint import address
 from outroute.packet import PacketArray, build, sign
+from outroute.placement import DEFAULT_REPLICAS, majority
 from outroute.schema import Distiller, Schema
 from outroute.store import PacketStore
 from outroute.transports import Frame, Guard, Kind, Replicas, Role, encode
@@ -132,11 +133,14 @@ class Commands:
         found: dict[str, Any] = {
             "ms": 1000 * took,
             "complete": sum(one.complete for one in answers),
+            "agreed": sum(one.agreed is True for one in answers),
             "packets": sum(len(one.packets) for one in answers),
             "exchanges": counting.exchanges,
             "bytes": counting.bytes,
         }
         if show:
+            away = self.member.silent_owners([one.address for one in answers])
+            found["short"] = sum(number >= majority(DEFAULT_REPLICAS) for number in away)
             found["found"] = [s for one in answers for s in one.packets["sequence"].tolist()]
         yield found
 
@@ -169,14 +173,18 @@ class Commands:
             "dropped": dict(member.link.dropped),
         }
 
-    async def trips(self, *, count: int) -> AsyncIterator[dict[str, Any]]:
-        """Raw round trips of the smallest frame, to one other member after the other; milliseconds."""
+    async def trips(self, *, count: int, together: int = 1) -> AsyncIterator[dict[str, Any]]:
+        """Raw round trips of the smallest frame, milliseconds: to one other member after the other, or some at once."""
         others = [one.id for one in self.member.members().members if one.id != self.member.member.id]
         frame = encode(Frame(kind=Kind.COMPARE))
         taken: list[float] = []
         for number in range(count + len(others)):
+            called = [others[(number + more) % len(others)] for more in range(together)]
             began = time.perf_counter()
-            await self.member.request(others[number % len(others)], frame)
+            if together == 1:
+                await self.member.request(called[0], frame)
+            else:
+                await asyncio.gather(*(self.member.request(one, frame) for one in called))
             taken.append(1000 * (time.perf_counter() - began))
         yield {"ms": taken[len(others) :]}
 
@@ -237,7 +245,7 @@ async def _live(args: argparse.Namespace) -> None:
     if args.dht:
         finder = DhtFinder(clock=_now, size=lambda: members[0].network_size() if members else 1, secrets=SECRET)
         near = [(host, int(number)) for host, _, number in (place.rpartition(":") for place in args.table)]
-        port = finder.start(host="127.0.0.1", bootstrap=near)
+        port = finder.start(host=args.host, bootstrap=near)
     member = MeshTransport(
         identity,
         store,
@@ -250,7 +258,7 @@ async def _live(args: argparse.Namespace) -> None:
         roles=Role.EMIT | Role.ASK | (Role(0) if args.keeps_nothing else Role.HOLD),
     )
     members.append(member)
-    endpoint = await member.start(join=args.join)
+    endpoint = await member.start(args.host, join=args.join)
     _say({"ready": endpoint, "dht": port, "stored": store.count()})
     await _serve(Commands(member))
     await member.stop()
@@ -263,6 +271,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", required=True)
     parser.add_argument("--key", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
     parser.add_argument("--join", action="append", default=[], metavar="HOST:PORT")
     parser.add_argument("--keeps-nothing", action="store_true")
     parser.add_argument("--dht", action="store_true")

@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,28 @@ class Gone(Exception):
     """The process ended before it answered."""
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where a member lives.
+
+    Attributes:
+        host: the address at which it listens.
+        inside: what its command begins with, to run in a network namespace.
+    """
+
+    host: str = "127.0.0.1"
+    inside: tuple[str, ...] = ()
+
+
 class Process:
     """One member; see ``start``."""
 
-    def __init__(self, number: int, directory: Path) -> None:
-        self.number, self.directory = number, directory
+    module = "benchmarks._member"
+    more: Sequence[str] = ()
+    """Further words of its command."""
+
+    def __init__(self, number: int, directory: Path, home: Home = Home()) -> None:
+        self.number, self.directory, self.home = number, directory, home
         self.identity = key(MEMBER_KEYS + number)
         self.endpoint = self.table = ""
         self.stored = 0
@@ -47,11 +65,13 @@ class Process:
 
     async def start(self, *, join: Iterable[str], table: Iterable[str] | None = None, find: float = 60.0) -> None:
         """Start it, from its directory if it has one; ``table`` says that it uses the DHT, and whom it knows there."""
-        command = ["-m", "benchmarks._member", "--directory", str(self.directory), "--key", str(self.number)]
+        command = ["-m", self.module, "--directory", str(self.directory), "--key", str(self.number), *self.more]
+        command += ["--host", self.home.host]
         command += [word for place in join for word in ("--join", place)] + ["--find", str(find)]
         if table is not None:
             command += ["--dht"] + [word for place in table for word in ("--table", place)]
         self._process = await asyncio.create_subprocess_exec(
+            *self.home.inside,
             sys.executable,
             *command,
             cwd=ROOT,
@@ -66,7 +86,7 @@ class Process:
             raise Gone(f"member {self.number} did not start")
         ready = json.loads(line)
         self.endpoint, self.stored = ready["ready"], ready["stored"]
-        self.table = f"127.0.0.1:{ready['dht']}"
+        self.table = f"{self.home.host}:{ready['dht']}"
         self.alive = True
         self._reading = asyncio.create_task(self._read(self._process.stdout))
 
@@ -148,10 +168,11 @@ class Swarm:
     Args:
         directory: a directory for each is made there.
         dht: whether they use the DHT besides telling each other.
+        homes: where members live, in turn.
     """
 
-    def __init__(self, directory: Path, *, dht: bool = True) -> None:
-        self._directory, self._dht = directory, dht
+    def __init__(self, directory: Path, *, dht: bool = True, homes: Sequence[Home] = (Home(),)) -> None:
+        self._directory, self._dht, self._homes = directory, dht, homes
         self._made = 0
         self.members: list[Process] = []
         """Those that live."""
@@ -166,7 +187,7 @@ class Swarm:
 
     async def add(self) -> Process:
         """One more, that joins whoever lives longest."""
-        one = Process(self._made, self._directory / str(self._made))
+        one = Process(self._made, self._directory / str(self._made), self._homes[self._made % len(self._homes)])
         self._made += 1
         await self.again(one)
         return one

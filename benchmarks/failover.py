@@ -1,6 +1,7 @@
 """What a network of real processes loses when members are killed, leave, come back, or are all replaced.
 
     python -m benchmarks.failover --json
+    python -m benchmarks.failover --partition --json
 
 Twenty members, each a process with a durable store, direct TLS links, announcements and the DHT; some deposit, all
 ask, all the time. Then: a quarter is killed at once (SIGKILL); members join, leave properly, are killed and started
@@ -8,104 +9,39 @@ again from their directories; every member of the first hour is replaced by a ne
 A packet that a depositor was told is acknowledged must be found afterwards; those in cells of which two of the three
 holders were killed at once may be lost, and are counted apart. In the end, members are killed at random moments while
 they deposit and hold, and come back from their directories.
+
+``--partition`` does only this, as root on Linux (the full run does it at its end where it can): two halves of a network
+live in network namespaces; the line between them is cut, shorter and longer than an announcement lasts, while both go
+on depositing and asking; then it is joined again. Packets acknowledged in either half must be everywhere they belong
+afterwards. Once with the DHT, and once with members that find each other by themselves alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import sys
+import signal
 import tempfile
 import time
+from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks._member import BATCH, CELLS
+from benchmarks._partition import CUTS, missing, partition
 from benchmarks._swarm import Gone, Process, Swarm, load
+from benchmarks._traffic import Traffic, note
 from benchmarks.common import options, show
 from outroute.placement import DEFAULT_REPLICAS, majority
 
 NODES, QUARTER = 20, 4
 PACKETS = 4096
 """Packets before the first kill: sixteen to a cell."""
-ASK_CELLS = 16
-ASKERS = 4
-DEPOSIT_PAUSE = 1.0
-"""Seconds between batches of a hundred packets, so that a cell does not grow past what one answer holds."""
 KILLS = 50
 """Kills at random moments of the last part."""
 KILL_NODES = 6
 RESTARTS = 3
-
-
-class Traffic:
-    """Deposits and questions that go on while members die."""
-
-    def __init__(self, swarm: Swarm, seed: int) -> None:
-        self.swarm = swarm
-        self.random = random.Random(seed)
-        self.acknowledged: set[int] = set()
-        self.asks = self.answered = 0
-        self.milliseconds: list[float] = []
-        self._next = 0
-        self._tasks: list[asyncio.Task[None]] = []
-        self.depositing = asyncio.Event()
-        self.depositing.set()
-
-    def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._ask()) for _ in range(ASKERS)]
-        self._tasks.append(asyncio.create_task(self._deposit()))
-
-    async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        for found in await asyncio.gather(*self._tasks, return_exceptions=True):
-            if isinstance(found, Exception):
-                raise found
-
-    def one(self) -> Process:
-        return self.random.choice(self.swarm.members)
-
-    async def deposit(self, by: Process, count: int, pause: float = 0.0) -> None:
-        """New packets, deposited by one member; what it reports is noted at once."""
-        first, self._next = self._next, self._next + count
-        async for part in by.parts("deposit", author=1, first=first, count=count, at=self.swarm.at, pause=pause):
-            self.acknowledged.update(part["acknowledged"])
-
-    async def _deposit(self) -> None:
-        while True:
-            await self.depositing.wait()
-            try:
-                await self.deposit(self.one(), BATCH)
-            except Gone:
-                continue
-            await asyncio.sleep(DEPOSIT_PAUSE)
-
-    async def _ask(self) -> None:
-        while True:
-            cells = self.random.sample(range(CELLS), ASK_CELLS)
-            try:
-                found = await self.one().tell("ask", cells=cells, cap=16)
-            except Gone:  # the one that asks was killed
-                continue
-            self.asks += 1
-            self.answered += found["complete"] == ASK_CELLS
-            self.milliseconds.append(found["ms"])
-            await asyncio.sleep(0.1)
-
-    def taken(self) -> dict[str, Any]:
-        """Figures of the questions since the last call."""
-        asks, answered, ms = self.asks, self.answered, self.milliseconds
-        self.asks, self.answered, self.milliseconds = 0, 0, []
-        p50, p99 = np.quantile(ms, [0.5, 0.99]) if ms else (np.nan, np.nan)
-        return {"asks": asks, "answered": answered, "ask_ms_p50": p50, "ask_ms_p99": p99}
-
-
-def note(what: str) -> None:
-    """What is going on, for who watches."""
-    print(f"{time.strftime('%H:%M:%S')} {what}, load {load()}", file=sys.stderr, flush=True)
+QUICK_CUTS = (8.0,)
 
 
 def exposed(before: list[tuple[bytes, ...]], dead: set[bytes]) -> set[int]:
@@ -224,7 +160,9 @@ async def random_kills(directory: Path, nodes: int, kills: int, seed: int, *, dh
         return {"nodes": nodes, "kills": kills, "acknowledged": len(known), "lost": len(known - held)}
 
 
-async def measure(nodes: int, packets: int, kills: int, restarts: int, seed: int) -> dict[str, Any]:
+async def measure(
+    nodes: int, packets: int, kills: int, restarts: int, cuts: tuple[float, ...], seed: int
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         async with Swarm(Path(directory)) as swarm:
             began = time.monotonic()
@@ -243,8 +181,30 @@ async def measure(nodes: int, packets: int, kills: int, restarts: int, seed: int
             stats = await asyncio.gather(*(one.tell("stats") for one in swarm.members))
             found["memory_mb"] = max(one["memory_mb"] for one in stats)
         found["random_kills"] = await random_kills(Path(directory) / "random", min(nodes, KILL_NODES), kills, seed)
-        found["load_after"] = load()
+    found["partition"] = await partitions(nodes, packets, cuts, seed)
+    found["load_after"] = load()
     return found
+
+
+async def partitions(nodes: int, packets: int, cuts: tuple[float, ...], seed: int) -> dict[str, Any]:
+    """Cut in two and joined again, with the DHT and without; or why that is left out."""
+    why = missing()
+    if why is not None:
+        note(f"no partition: {why}")
+        return {"left_out": why}
+    found: dict[str, Any] = {}
+    for name, dht in (("dht", True), ("telling_alone", False)):
+        with tempfile.TemporaryDirectory() as directory:
+            found[name] = await partition(Path(directory), nodes, packets, cuts, seed, dht=dht)
+    return found
+
+
+async def stoppable(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Do it; SIGTERM ends it as Ctrl-C does, so that processes and namespaces go too."""
+    task = asyncio.ensure_future(work)
+    with suppress(NotImplementedError):  # on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def main() -> None:
@@ -254,11 +214,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--restarts", type=int, default=RESTARTS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--partition", action="store_true", help="only cut the network in two and join it again")
+    parser.add_argument("--cuts", type=float, nargs="+", default=CUTS, metavar="SECONDS", help="of each cut")
     args = parser.parse_args()
     if args.quick:
-        args.nodes, args.packets, args.kills, args.restarts = 4, 256, 2, 1
-    found = measure(args.nodes, args.packets, args.kills, args.restarts, args.seed)
-    show(asyncio.run(found), args.json)
+        args.nodes, args.packets, args.kills, args.restarts, args.cuts = 4, 256, 2, 1, QUICK_CUTS
+    cuts = tuple(args.cuts)
+    if args.partition:
+        work = partitions(args.nodes, args.packets, cuts, args.seed)
+    else:
+        work = measure(args.nodes, args.packets, args.kills, args.restarts, cuts, args.seed)
+    show(asyncio.run(stoppable(work)), args.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks._member import CELLS
 from benchmarks._swarm import Swarm
-from benchmarks.failover import Traffic, exposed, random_kills
+from benchmarks._traffic import Traffic
+from benchmarks.failover import exposed, random_kills
 
 from transports.rigs import asynchronous
 

@@ -77,6 +77,18 @@ async def test_a_slow_holder_is_passed_over_and_remembered_as_late() -> None:
 
 
 @asynchronous
+async def test_packets_are_asked_for_first_and_all_others_for_digests() -> None:
+    """A cell's packets take longest to come; while they do, the digests come in."""
+    holders = Holders(3)
+    holders.fill(5)
+    asker = holders.asker()
+    row = asker.owners([HOME])[0]
+    assert (await asker.fetch(SCHEMA.id, [HOME], cap=64))[0].agreed is True
+    assert holders.asked[0] == (row[0], Kind.ASK)
+    assert set(holders.asked[1:]) == {(row[1], Kind.COMPARE), (row[2], Kind.COMPARE)}
+
+
+@asynchronous
 async def test_the_dead_are_passed_over_at_once() -> None:
     holders = Holders(3)
     holders.fill(4)

@@ -22,6 +22,7 @@ from outroute.placement import (
     set_digest,
     summary,
     turn_order,
+    vouched,
 )
 
 
@@ -146,6 +147,14 @@ def test_majority() -> None:
 
 # A packet of a sample: rank, author, organisation (an author always has the same one).
 crowds = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 12)), max_size=80, unique_by=lambda pair: pair[0])
+
+
+@given(st.integers(0, 8), st.integers(0, 30))
+def test_who_makes_keys_buys_no_place_beside_enough_certified_members(certified: int, strangers: int) -> None:
+    good = [member(number, 1 + number % 4) for number in range(certified)]
+    made = [Member(id=point(1000 + number), organisation=point(1000 + number)) for number in range(strangers)]
+    found = vouched(Members([*good, *made]), 3)
+    assert found.members == Members(good if certified >= 3 else [*good, *made]).members
 
 
 def columns(crowd: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ class Word:
     expires: int = NOW + 60
     keeps: bool = True
     here: bool = True
+    endpoint: str = "127.0.0.1:7000"
 
 
 def name(number: int) -> bytes:

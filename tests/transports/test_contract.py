@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from outroute.packet import PacketArray, Rejection, expiry, identities, sign, withdraw
+from outroute.placement import Wanted
 from outroute.store import GRACE_SECONDS
 from outroute.transports import (
     ADDRESS_REFUSED,
@@ -270,6 +271,58 @@ async def test_an_answer_is_capped_and_says_what_it_leaves_out(rig: Rig) -> None
         assert authors.count(identity(1).public_key) == 20
         seen.add(answer.packets.tobytes())
     assert len(seen) == 1
+
+
+def wanting(author: int, after: int = 0) -> Wanted:
+    return Wanted(int.from_bytes(identity(author).public_key[:8], "little"), after)
+
+
+@asynchronous
+async def test_a_question_names_whose_packets_it_wants(rig: Rig) -> None:
+    await rig.start(4)
+    parts = [make_packets(30, author=author, cell=1) for author in range(3)]
+    await deposit(rig, 0, np.concatenate(parts))
+    home = cell_address(1)
+    for number in rig.alive():
+        holder = rig.holder(number)
+        one = (await holder.fetch(SCHEMA.id, [home], cap=256, wanted=[wanting(1)]))[0]
+        assert (raw(one.packets), one.left_out, one.agreed) == (raw(parts[1]), 0, True)
+        two = (await holder.fetch(SCHEMA.id, [home], cap=10, wanted=[wanting(2), wanting(1)]))[0]
+        assert (len(two.packets), two.left_out, two.agreed) == (10, 50, True)
+        assert len(set(raw(two.packets)) & set(raw(parts[1]))) == 5
+        nobody = (await holder.fetch(SCHEMA.id, [home], cap=256, wanted=[wanting(7)]))[0]
+        assert (len(nobody.packets), nobody.left_out) == (0, 0)
+        # What comes next begins where the last answer ended.
+        found: list[bytes] = []
+        while len(found) < 30:
+            asked = [wanting(0, after=len(found))]
+            more = (await holder.fetch(SCHEMA.id, [home], cap=7, wanted=asked))[0]
+            found += raw(more.packets)
+            assert more.left_out == 30 - len(found)
+        assert sorted(found) == raw(parts[0])
+        counted = (await holder.fetch(SCHEMA.id, [home], cap=0))[0]
+        assert (len(counted.packets), counted.left_out) == (0, 90)
+
+
+@asynchronous
+async def test_a_holder_that_missed_packets_of_those_named_is_found_out(rig: Rig) -> None:
+    await rig.start(5)
+    known, missed = make_packets(20, author=0, cell=2), make_packets(20, author=1, cell=2)
+    home = cell_address(2)
+    await deposit(rig, 0, known)
+    nearest = rig.owners(home)[0]
+    outsider = next(n for n in rig.alive() if n not in rig.owners(home))
+    rig.pause(nearest)
+    assert (await deposit(rig, outsider, missed)).replicated.all()
+    rig.resume(nearest)
+    asker = rig.holder(outsider)
+    answer = (await asker.fetch(SCHEMA.id, [home], cap=256, wanted=[wanting(1)]))[0]
+    assert (raw(answer.packets), answer.agreed) == (raw(missed), False)
+    part = (await asker.fetch(SCHEMA.id, [home], cap=6, wanted=[wanting(1, after=4)]))[0]
+    assert (len(part.packets), part.left_out, part.agreed) == (6, 10, False)
+    assert set(raw(part.packets)) < set(raw(missed))
+    # Of those that it has, it says what the others say.
+    assert (await asker.fetch(SCHEMA.id, [home], cap=256, wanted=[wanting(0)]))[0].agreed is True
 
 
 @asynchronous

@@ -84,8 +84,8 @@ async def test_of_two_words_the_later_counts_and_bad_ones_do_not() -> None:
 async def test_outsiders_of_a_closed_network_find_nothing() -> None:
     async with Table(3, secrets=Secrets((SECRET,))) as nodes:
         inside, rotated, outside = nodes[1], nodes[2], nodes[0]
-        rotated._secrets = Secrets((OLDER, SECRET))
-        outside._secrets = Secrets()
+        rotated.secrets = Secrets((OLDER, SECRET))
+        outside.secrets = Secrets()
 
         async def found() -> bool:
             await inside.announce(word(1))

@@ -9,8 +9,15 @@ from hypothesis import strategies as st
 
 from outroute.identity import STATEMENT_BYTES
 from outroute.packet import PACKET_DTYPE
+from outroute.placement import Wanted
 from outroute.transports import FRAME_BYTES, FRAME_PACKETS, Frame, FrameReason, Kind, Rejected, decode, encode
-from outroute.transports.frames import ADDRESSES_PER_FRAME, ANNOUNCEMENT_BYTES, IDENTITIES_PER_FRAME, Flag
+from outroute.transports.frames import (
+    ADDRESSES_PER_FRAME,
+    ANNOUNCEMENT_BYTES,
+    AUTHORS_PER_FRAME,
+    IDENTITIES_PER_FRAME,
+    Flag,
+)
 
 HEADER = 72
 
@@ -40,7 +47,9 @@ def frames(draw: st.DrawFn) -> Frame:
         case Kind.RECEIPTS:
             return Frame(**common, receipts=np.arange(2 * cells, dtype=np.uint8).reshape(-1, 2))
         case Kind.ASK | Kind.COMPARE:
-            return Frame(**common, addresses=names, cap=draw(st.integers(0, 65535)))
+            authors = sorted(draw(st.sets(st.integers(0, 2**64 - 1), max_size=4)))
+            wanted = tuple(Wanted(author, draw(st.integers(0, 65535))) for author in authors)
+            return Frame(**common, addresses=names, cap=draw(st.integers(0, 65535)), wanted=wanted)
         case Kind.ANSWER:
             left = tuple(draw(st.lists(st.integers(0, 2**32 - 1), min_size=cells, max_size=cells)))
             flags = draw(st.sampled_from([Flag.NONE, Flag.MORE]))
@@ -74,7 +83,7 @@ def frames(draw: st.DrawFn) -> Frame:
 
 
 FIELDS = (
-    *("kind", "flags", "sequence", "cause", "schema", "cap", "addresses", "counts"),
+    *("kind", "flags", "sequence", "cause", "schema", "cap", "wanted", "addresses", "counts"),
     *("left_out", "digests", "listed", "announcements", "statements", "journal", "place", "detail"),
 )
 
@@ -129,9 +138,15 @@ def test_ten_thousand_hostile_frames(seed: int) -> None:
         body = rng.bytes(size)
         if rng.random() < 0.5 and 0 < cells * 34 + 2 <= len(body):  # runs that may well add up
             body = bytes(32) + count.to_bytes(2, "little") + body[34:]
+        wanted = 0
+        if kind in (Kind.ASK, Kind.COMPARE) and rng.random() < 0.5:
+            wanted = int(rng.choice([1, 2, AUTHORS_PER_FRAME, AUTHORS_PER_FRAME + 1, 65535]))
+            names = rng.integers(0, 2**62, min(wanted, 100))
+            names = np.sort(names) if rng.random() < 0.8 else names
+            body += b"".join(int(name).to_bytes(8, "little") + rng.bytes(2) for name in names)
         length = len(body) if rng.random() < 0.9 else int(rng.integers(0, 2**32))
         header = b"ORF\x01" + bytes([kind, flags]) + count.to_bytes(2, "little") + cells.to_bytes(2, "little")
-        data = header + bytes(2) + length.to_bytes(4, "little") + rng.bytes(56) + body
+        data = header + wanted.to_bytes(2, "little") + length.to_bytes(4, "little") + rng.bytes(56) + body
         found = decode(data)
         if isinstance(found, Frame):
             whole += 1
@@ -160,7 +175,14 @@ def test_each_reason() -> None:
     assert reason(changed(4, b"\x00")) is FrameReason.KIND
     assert reason(changed(5, b"\x01")) is FrameReason.FLAGS
     assert reason(changed(8, b"\xff\xff")) is FrameReason.COUNT
-    assert reason(changed(10, b"\x01")) is FrameReason.ZERO
+    other = encode(Frame(kind=Kind.LIST, addresses=(bytes(32),)))
+    assert reason(other[:10] + b"\x01" + other[11:]) is FrameReason.ZERO
+    assert reason(changed(10, b"\x01")) is FrameReason.LENGTH
+    assert reason(changed(10, b"\x09")) is FrameReason.LENGTH
+    assert reason(changed(10, b"\x41")) is FrameReason.COUNT
+    for authors in ((1, 1), (2, 1)):  # one encoding only
+        wanted = tuple(Wanted(author, 0) for author in authors)
+        assert reason(encode(Frame(kind=Kind.ASK, wanted=wanted))) is FrameReason.BODY
     assert reason(changed(12, b"\x21")) is FrameReason.LENGTH
     assert reason(changed(8, b"\x02")) is FrameReason.LENGTH
     packets = np.zeros(2, dtype=PACKET_DTYPE)

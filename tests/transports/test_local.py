@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outroute.errors import TransportError
 from outroute.identity import Identity
 from outroute.packet import PacketArray
-from outroute.placement import Member
+from outroute.placement import Member, Wanted
 from outroute.store import Fetched, PacketStore
 from outroute.transports import Announcement, Guard, LocalNetwork, Role, Topic, Traffic
 from outroute.transports.frames import Frame, Kind, encode
@@ -157,7 +157,7 @@ class LyingShelf:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    def fetch(self, addresses: Any, *, now: int, cap: int) -> list[Fetched]:
+    def fetch(self, addresses: Any, *, now: int, cap: int, wanted: Any = ()) -> list[Fetched]:
         return [Fetched(packets=self._lie, left_out=0) for _ in addresses]
 
 
@@ -186,6 +186,27 @@ async def test_a_lying_holder_is_found_out_and_cannot_forge(lie: str) -> None:
         assert len(answer.packets) == min(cap, 30)
         assert set(raw(answer.packets)) <= set(raw(packets))
         assert answer.refused == sum(one not in raw(packets) for one in raw(lies[lie]))
+    author = Wanted(int.from_bytes(identity(0).public_key[:8], "little"), 0)
+    answer = (await rig.holder(asker).fetch(SCHEMA.id, [home], cap=256, wanted=[author]))[0]
+    assert answer.agreed is False
+    assert raw(answer.packets) == raw(packets)
+    await rig.stop()
+
+
+@asynchronous
+async def test_packets_of_those_who_were_not_named_are_refused() -> None:
+    rig = LocalRig()
+    await rig.start(4)
+    packets, others = make_packets(20, author=0, cell=1), make_packets(20, author=1, cell=1)
+    home = cell_address(1)
+    await deposit(rig, 0, np.concatenate([packets, others]))
+    nearest = rig.owners(home)[0]
+    asker = next(n for n in rig.alive() if n not in rig.owners(home))
+    rig.holder(nearest).keeper.shelf = LyingShelf(rig.store(nearest), np.concatenate([packets, others[:7]]))
+    author = Wanted(int.from_bytes(identity(0).public_key[:8], "little"), 0)
+    answer = (await rig.holder(asker).fetch(SCHEMA.id, [home], cap=256, wanted=[author]))[0]
+    assert raw(answer.packets) == raw(packets)
+    assert answer.refused == 7
     await rig.stop()
 
 

@@ -300,6 +300,23 @@ async def test_a_node_that_comes_back_is_reached_again() -> None:
 
 
 @asynchronous
+async def test_nothing_is_written_to_a_connection_that_has_ended(caplog: pytest.LogCaptureFixture) -> None:
+    """The event loop warns of each write after the fifth, in the log of whoever runs the node."""
+    async with Pair() as pair:
+        anna = pair.caller()
+        assert await anna.request(BERT.id, b"one")
+        connection = anna._open[BERT.id].result()
+        connection.writer.transport.abort()
+        done = await asyncio.gather(*(anna.request(BERT.id, b"two") for _ in range(20)), return_exceptions=True)
+        assert all(isinstance(one, UnreachableError) for one in done)
+        assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+        assert pair.heard == [(ANNA.id, b"one")]
+        while anna._open.get(BERT.id) is not None:  # until its end was noticed
+            await asyncio.sleep(0)
+        assert (await anna.request(BERT.id, b"three"))[0] == b"three"
+
+
+@asynchronous
 async def test_a_place_can_be_called_without_knowing_who_is_there() -> None:
     async with Pair(secrets=Secrets((NEW,))) as pair:
         anna = pair.caller(secrets=Secrets((NEW, OLD)))

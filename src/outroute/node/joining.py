@@ -17,6 +17,7 @@ from pathlib import Path
 from outroute.errors import StoreError, TransportError
 from outroute.transports import Role
 from outroute.transports.channel import SECRET_BYTES, Secrets
+from outroute.transports.places import is_place
 
 __all__ = [
     "PEERS_FILE",
@@ -111,8 +112,7 @@ def place_of(text: str, *, default_host: str = "") -> Place:
     host, colon, port = text.strip().rpartition(":")
     if not colon and default_host:
         host = default_host
-    named = re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+(%\w+)?\]", host, re.ASCII)
-    if not named or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65_535 or len(text) > PLACE_CHARACTERS:
+    if not is_place(f"{host}:{port}") or len(text) > PLACE_CHARACTERS:
         raise TransportError(f"'{text[:80]}' is no place: write HOST:PORT", code="transport.endpoint")
     return Place(host=host, port=int(port))
 

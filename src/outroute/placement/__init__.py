@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from outroute.placement.holding import EMPTY_DIGEST, NOTHING, Kept, Part, Summary, missing, set_digest, summary
-from outroute.placement.owners import DEFAULT_REPLICAS, ID_BYTES, Member, Members, majority, points
-from outroute.placement.retention import keyed_rank, sample, slot_ranks, turn_order
+from outroute.placement.owners import DEFAULT_REPLICAS, ID_BYTES, Member, Members, majority, points, vouched
+from outroute.placement.retention import Wanted, answered, keyed_rank, sample, slot_ranks, turn_order
 from outroute.placement.roster import Roster, network_size, shard
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "Part",
     "Roster",
     "Summary",
+    "Wanted",
+    "answered",
     "keyed_rank",
     "majority",
     "missing",
@@ -29,4 +31,5 @@ __all__ = [
     "slot_ranks",
     "summary",
     "turn_order",
+    "vouched",
 ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import OutrouteError
 
-__all__ = ["DEFAULT_REPLICAS", "ID_BYTES", "Member", "Members", "majority", "points"]
+__all__ = ["DEFAULT_REPLICAS", "ID_BYTES", "Member", "Members", "majority", "points", "vouched"]
 
 #: Bytes of an id or an address: both are SHA-256 sized, so that they share one space.
 ID_BYTES = 32
@@ -59,6 +59,16 @@ class Member:
 def majority(replicas: int) -> int:
     """The least number of holders out of ``replicas`` that must keep a packet before it is acknowledged."""
     return replicas // 2 + 1
+
+
+def vouched(members: Members, replicas: int = DEFAULT_REPLICAS) -> Members:
+    """The members that keep packets where a network names organisations: those that one of them certifies.
+
+    Node keys are free, so whoever makes enough of them would own any cell. Those that nobody certifies (their
+    organisation is their own id) keep packets only where too few are certified to keep ``replicas`` copies.
+    """
+    good = [one for one in members.members if one.organisation != one.id]
+    return members if len(good) in (len(members), *range(replicas)) else Members(good)
 
 
 def points(values: Sequence[bytes] | NDArray[np.uint8]) -> NDArray[np.uint64]:

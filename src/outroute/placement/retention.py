@@ -14,12 +14,15 @@ Removing packets (withdrawal, expiry) does not bring back what was turned away b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.packet import PacketArray
 
-__all__ = ["keyed_rank", "sample", "slot_ranks", "turn_order"]
+__all__ = ["Wanted", "answered", "keyed_rank", "sample", "slot_ranks", "turn_order"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -99,3 +102,41 @@ def sample(
     else:
         keep[turn_order(rank, author, organisation)[:limit]] = True
     return keep
+
+
+class Wanted(NamedTuple):
+    """An author whose packets a question wants."""
+
+    author: int
+    """The leading eight bytes of its key, little-endian, unsigned."""
+    after: int
+    """So many of its packets in a cell, the first by rank, the asker has already."""
+
+
+def answered(
+    rank: NDArray[np.uint64],
+    author: NDArray[np.uint64],
+    organisation: NDArray[np.uint64],
+    cap: int,
+    wanted: Sequence[Wanted] = (),
+) -> tuple[NDArray[np.intp], int]:
+    """What a capped answer shows of one cell.
+
+    Args:
+        rank, author, organisation: see ``turn_order``.
+        cap: packets shown, at most.
+        wanted: whose packets; none: everybody's.
+
+    Returns:
+        Indices of the packets that are shown, the first to be shown first; and how many more there are of those wanted
+        beside them and beside what the asker has.
+    """
+    rows = np.arange(len(rank))
+    if wanted:
+        after = {one.author: one.after for one in wanted}
+        mine = np.fromiter((a in after for a in author.tolist()), dtype=np.bool_, count=len(author))
+        place = _place_in_group(np.lexsort((rank, author)), author)
+        rows = rows[mine]
+        rows = rows[place[rows] >= np.array([after[a] for a in author[rows].tolist()], dtype=np.int64)]
+    shown = rows[turn_order(rank[rows], author[rows], organisation[rows])[:cap]]
+    return shown, len(rows) - len(shown)

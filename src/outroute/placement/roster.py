@@ -2,7 +2,9 @@
 
 A member is live from an announcement that it signed until that expires. Others call it, and note whether it answered;
 after a few failures in a row it counts as gone until it announces itself anew: an old announcement that somebody passes
-on does not bring the dead back. A member that leaves properly says so with an announcement that gives it no role.
+on does not bring the dead back. A member that leaves properly says so with an announcement that gives it no role; one
+that fell silent is still remembered for a day, so that two parts of a network that were cut off from each other, each
+of which takes the other for dead, meet again.
 
 Announcements spread by telling a few members, drawn anew each time, what was heard since they were told last. In a
 network of more members than ``NEAR_LEAST`` each remembers those near itself, where it keeps packets, and as many as
@@ -15,7 +17,7 @@ not spread, because whoever spreads it could silence an honest member; everybody
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -23,7 +25,17 @@ import numpy as np
 
 from outroute.placement.owners import Member, Members, points
 
-__all__ = ["FAILURES_GONE", "MEMBERS_MOST", "NEAR_LEAST", "Announced", "Roster", "network_size", "shard"]
+__all__ = [
+    "FAILURES_GONE",
+    "MEMBERS_MOST",
+    "NEAR_LEAST",
+    "SILENT_MOST",
+    "SILENT_SECONDS",
+    "Announced",
+    "Roster",
+    "network_size",
+    "shard",
+]
 
 FAILURES_GONE = 2
 """Calls in a row that fail before a member counts as gone: one may be a lost connection."""
@@ -31,6 +43,10 @@ MEMBERS_MOST = 20_000
 """Members remembered at most; at some 600 bytes each 12 MB. Those farthest from this member go first."""
 NEAR_LEAST = 1_024
 """Nearest members by which the size of the network is estimated, and which are never forgotten for others."""
+SILENT_SECONDS = 86_400
+"""Seconds that a member is remembered that fell silent without a farewell: lines are mended within a day."""
+SILENT_MOST = 1_024
+"""Silent members remembered at most, the latest; one that answers tells of all others."""
 TOLD_MOST = 128
 """Announcements told at a time: one frame."""
 SIZE_FROM = 16
@@ -57,6 +73,10 @@ class Announced(Protocol):
     @property
     def expires(self) -> int:
         """Seconds since 1970."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is called; empty for one that only calls others."""
 
 
 A = TypeVar("A", bound=Announced)
@@ -91,6 +111,7 @@ class Roster(Generic[A]):
         self._me, self._most = me, most
         self._mine = int.from_bytes(me, "big")
         self._seen: dict[bytes, _Seen[A]] = {}
+        self._silent: dict[bytes, A] = {}
         self._order = 0
         self._told: dict[bytes, int] = {}
         self._view = Members([])
@@ -113,6 +134,7 @@ class Roster(Generic[A]):
         if old is not None and announcement.expires <= old.gone:
             seen.failures, seen.gone = old.failures, old.gone
         self._seen[member.id] = seen
+        self._silent.pop(member.id, None)
         self._stale = True
         if len(self._seen) > self._most:
             self._forget(now)
@@ -178,9 +200,22 @@ class Roster(Generic[A]):
         """Members that stopped answering and whose announcement is still in force: worth a call now and then."""
         return sorted(i for i, s in self._seen.items() if s.gone >= 0 and s.announcement.expires > now)
 
-    def partners(self, now: int, rng: np.random.Generator, count: int) -> list[bytes]:
-        """Whom to tell next: live members drawn at random, this one not among them."""
-        others = sorted(s.announcement.member.id for s in self._living(now) if s.announcement.member.id != self._me)
+    def partners(
+        self, now: int, rng: np.random.Generator, count: int, *, among: Callable[[A], bool] = lambda _: True
+    ) -> list[bytes]:
+        """Whom to tell next: live members that can be called, drawn at random, this one not among them.
+
+        Args:
+            now: seconds since 1970.
+            rng: draws.
+            count: how many at most.
+            among: who comes into question.
+        """
+        others = sorted(
+            s.announcement.member.id
+            for s in self._living(now)
+            if s.announcement.member.id != self._me and s.announcement.endpoint and among(s.announcement)
+        )
         chosen = rng.permutation(len(others))[:count].tolist()
         return [others[i] for i in chosen]
 
@@ -210,14 +245,26 @@ class Roster(Generic[A]):
             self._told[member] = max(self._told.get(member, 0), *orders)
 
     def sweep(self, now: int) -> int:
-        """Forget announcements that have expired; how many."""
+        """Forget announcements that have expired; how many. Who ended without a farewell is among ``silent``."""
         old = [member for member, seen in self._seen.items() if seen.announcement.expires <= now]
         for member in old:
-            del self._seen[member]
+            last = self._seen.pop(member).announcement
             self._told.pop(member, None)
+            if last.here and member != self._me:
+                self._silent[member] = last
+        kept = list(self._silent.items())[-SILENT_MOST:]
+        self._silent = {member: last for member, last in kept if last.expires + SILENT_SECONDS > now}
         if old:
             self._stale = True
         return len(old)
+
+    def silent(self, now: int) -> list[A]:
+        """The last words of members that fell silent, whether still in force or not; longest ago first.
+
+        They may be dead, or on the other side of a line that is cut: worth a call now and then.
+        """
+        before = [last for last in self._silent.values() if last.expires + SILENT_SECONDS > now]
+        return before + [s.announcement for s in self._seen.values() if s.gone >= 0 and s.announcement.here]
 
     def size(self, now: int) -> int:
         """How many members the network has, about: counted while few are known, else from the density near this one."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from outroute.errors import TransportError
 from outroute.identity import CERTIFICATE_BYTES, Certificate, Identity, Purpose, Register, node_id, verify
 from outroute.packet import PacketArray
-from outroute.placement import Member
+from outroute.placement import Member, Wanted
 from outroute.transports.frames import ANNOUNCEMENT_BYTES, Flag, Kind
 
 __all__ = [
@@ -158,6 +158,8 @@ class Answer:
         complete: False when no holder could be reached.
         agreed: True when a second holder was asked and had the same; None when there was none to ask.
         asked: ids of the members that the address was sent to; None where the transport does not know.
+        silent: owners of the address that fell silent without a farewell, within a day: dead, or cut off from here.
+            From a majority on, packets that were acknowledged may be missing until these are back.
     """
 
     address: bytes
@@ -167,6 +169,7 @@ class Answer:
     complete: bool
     agreed: bool | None
     asked: tuple[bytes, ...] | None = None
+    silent: int = 0
 
 
 class Role(IntFlag):
@@ -396,9 +399,23 @@ class Holder(Protocol):
         """
 
     async def fetch(
-        self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes = bytes(16)
+        self,
+        schema: bytes,
+        addresses: Sequence[bytes],
+        *,
+        cap: int,
+        wanted: Sequence[Wanted] = (),
+        cause: bytes = bytes(16),
     ) -> list[Answer]:
-        """The packets at some addresses, an ``Answer`` each, in order; only addresses leave."""
+        """The packets at some addresses, an ``Answer`` each, in order; only addresses and authors leave.
+
+        Args:
+            schema: id of the schema, 32 bytes.
+            addresses: 32 bytes each.
+            cap: packets of each address, at most.
+            wanted: whose packets, at most ``AUTHORS_PER_FRAME`` authors, each once; none: everybody's.
+            cause: 16 bytes that logs on all nodes share.
+        """
 
     async def close(self) -> None:
         """Leave properly."""

@@ -91,7 +91,8 @@ class DhtFinder:
             ) from error
         self._engine: Any = opendht
         self._clock, self._size = clock, size
-        self._secrets = secrets or Secrets()
+        self.secrets = secrets or Secrets()
+        """Of the network; another value takes effect with the next announcement or search."""
         self._node: Any = None
 
     def start(self, *, host: str = "", port: int = 0, bootstrap: Iterable[tuple[str, int]] = ()) -> int:
@@ -132,7 +133,8 @@ class DhtFinder:
         return self._node
 
     def _network(self, which: int = 0) -> bytes:
-        return self._secrets.known[which] if self._secrets.known else b""
+        known = self.secrets.known
+        return known[min(which, len(known) - 1)] if known else b""  # a search may outlast a change of secrets
 
     async def announce(self, announcement: Announcement) -> None:
         """See ``Finder.announce``; under the newest secret."""
@@ -154,25 +156,17 @@ class DhtFinder:
         return self._engine.InfoHash(key.hex().encode())
 
     async def find(self, address: bytes, *, limit: int) -> Sequence[Announcement]:
-        """See ``Finder.find``; under every secret known."""
+        """See ``Finder.find``; under every secret known, the nearest under each key in turn."""
         size = self._size()
         jobs = [
             self._values(key, which)
-            for which in range(max(1, len(self._secrets.known)))
+            for which in range(max(1, len(self.secrets.known)))
             for key in shard_keys(address, size, self._network(which))
         ]
         parts = await asyncio.gather(*jobs)
-        newest: dict[bytes, Announcement] = {}
         now = self._clock()
-        for part in parts:
-            for data in part:
-                found = Announcement.from_bytes(data)
-                old = None if found is None else newest.get(found.key)
-                if found is not None and (old is None or old.expires < found.expires) and found.holds(now):
-                    newest[found.key] = found
-        point = int.from_bytes(address, "big")
-        near = sorted(newest.values(), key=lambda a: int.from_bytes(a.member.id, "big") ^ point)
-        return near[:limit]
+        lists = [[one for data in part if (one := Announcement.from_bytes(data)) is not None] for part in parts]
+        return in_turn(lists, address, limit=limit, holds=lambda one: one.holds(now))
 
     async def _values(self, key: bytes, which: int) -> list[bytes]:
         """What lies under a key and can be opened; what a slow search found before its end is kept too."""
@@ -197,7 +191,7 @@ class DhtFinder:
         return list(found)
 
     def _seal(self, data: bytes) -> bytes:
-        if not self._secrets.known:
+        if not self.secrets.known:
             return data
         box = secret.SecretBox(_box_key(self._network()))
         return bytes(box.encrypt(data, utils.random(secret.SecretBox.NONCE_SIZE)))
@@ -205,7 +199,7 @@ class DhtFinder:
     def _open(self, data: bytes, which: int) -> bytes | None:
         if len(data) > ANNOUNCEMENT_BYTES + 64:
             return None
-        if not self._secrets.known:
+        if not self.secrets.known:
             return data
         try:
             return bytes(secret.SecretBox(_box_key(self._network(which))).decrypt(data))
@@ -225,6 +219,43 @@ class DhtFinder:
             # Joining holds the interpreter: the engine's thread has to be out of its last callback by then.
             await asyncio.sleep(REST_SECONDS)
             node.join()
+
+
+def in_turn(
+    lists: Iterable[Iterable[Announcement]], address: bytes, *, limit: int, holds: Callable[[Announcement], bool]
+) -> list[Announcement]:
+    """The members of several lists nearest to an address, from each list in turn.
+
+    So whoever fills one list with keys of his own fills one of their number of turns, not all.
+
+    Args:
+        lists: what was found under each key of the table.
+        address: 32 bytes.
+        limit: members at most.
+        holds: whether an announcement may be believed; asked of the newest of a member first.
+    """
+    point = int.from_bytes(address, "big")
+    said: dict[bytes, list[Announcement]] = {}
+    turns: list[list[bytes]] = []
+    for found in lists:
+        keys: dict[bytes, int] = {}
+        for one in found:
+            keys.setdefault(one.key, int.from_bytes(one.member.id, "big") ^ point)
+            said.setdefault(one.key, []).append(one)
+        turns.append(sorted(keys, key=keys.__getitem__, reverse=True))
+    taken: dict[bytes, Announcement | None] = {}
+    chosen: list[Announcement] = []
+    while turns and len(chosen) < limit:
+        turns = [left for left in turns if left]
+        for left in turns:
+            while left and left[-1] in taken:
+                left.pop()
+            if left:
+                key = left.pop()
+                newest = sorted(said[key], key=lambda one: one.expires, reverse=True)
+                taken[key] = good = next(filter(holds, newest), None)
+                chosen += [] if good is None else [good]
+    return chosen[:limit]
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:

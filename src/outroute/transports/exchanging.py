@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
+from outroute.placement import Wanted
 from outroute.transports.contract import Link, UnreachableError
 from outroute.transports.frames import ADDRESSES_PER_FRAME, Flag, Frame, Kind, Rejected, decode, encode
 
@@ -127,15 +128,29 @@ class Exchanger:
         task.add_done_callback(ended)
 
     async def compare(
-        self, member: bytes, names: Sequence[bytes], cap: int, *, cause: bytes = bytes(16), repair: bool = False
+        self,
+        member: bytes,
+        names: Sequence[bytes],
+        cap: int,
+        *,
+        wanted: tuple[Wanted, ...] = (),
+        cause: bytes = bytes(16),
+        repair: bool = False,
     ) -> dict[bytes, bytes]:
         """The digest of each address at a member; missing where it does not answer."""
         found: dict[bytes, bytes] = {}
         for at in range(0, len(names), ADDRESSES_PER_FRAME):
-            wanted = tuple(names[at : at + ADDRESSES_PER_FRAME])
-            flags = Flag.REPAIR if repair else Flag.NONE
-            frame = Frame(kind=Kind.COMPARE, flags=flags, sequence=self.next(), cause=cause, addresses=wanted, cap=cap)
+            part = tuple(names[at : at + ADDRESSES_PER_FRAME])
+            frame = Frame(
+                kind=Kind.COMPARE,
+                flags=Flag.REPAIR if repair else Flag.NONE,
+                sequence=self.next(),
+                cause=cause,
+                addresses=part,
+                cap=cap,
+                wanted=wanted,
+            )
             for reply in await self.exchange(member, frame, Kind.DIGESTS):
-                if reply.kind is Kind.DIGESTS and reply.addresses == wanted:
+                if reply.kind is Kind.DIGESTS and reply.addresses == part:
                     found.update(zip(reply.addresses, reply.digests, strict=True))
         return found

@@ -11,7 +11,7 @@ that is read and written again gives the same bytes.
 | 1 | flags |
 | 2 | count: packets, receipts, identities, announcements or statements; the cap of a question |
 | 2 | cells: how many addresses |
-| 2 | zero |
+| 2 | wanted: how many authors a question names; zero in all other kinds |
 | 4 | bytes of the body |
 | 8 | sequence: the sender's number of this exchange; the reply repeats it |
 | 16 | cause id: the same from observe to acknowledgement, for logs |
@@ -23,16 +23,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag, unique
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.identity import STATEMENT_BYTES
 from outroute.packet import PACKET_BYTES, PACKET_DTYPE, PacketArray, as_packets
+from outroute.placement import Wanted
 
 __all__ = [
     "ADDRESSES_PER_FRAME",
     "ANNOUNCEMENT_BYTES",
+    "AUTHORS_PER_FRAME",
     "FRAME_BYTES",
     "FRAME_PACKETS",
     "IDENTITIES_PER_FRAME",
@@ -52,6 +55,9 @@ FRAME_PACKETS = 128
 #: Addresses of a question, or cells of a deposit, at most: a question probes up to 64 cells and more.
 ADDRESSES_PER_FRAME = 128
 
+#: Authors that a question names, at most: the better ones of those that its cells have, at ten bytes each.
+AUTHORS_PER_FRAME = 64
+
 #: Identities in one listing frame: about as many bytes as a full frame of packets.
 IDENTITIES_PER_FRAME = 2048
 
@@ -59,6 +65,7 @@ IDENTITIES_PER_FRAME = 2048
 ANNOUNCEMENT_BYTES = 640
 
 _HEADER = struct.Struct("<4sBBHHHIQ16s32s")
+_WANTED = struct.Struct("<QH")
 _MAGIC = b"ORF\x01"
 _ADDRESS = 32
 _CAUSE = 16
@@ -136,12 +143,8 @@ class Rejected:
     reason: FrameReason
 
 
-def _no_packets() -> PacketArray:
-    return np.empty(0, dtype=PACKET_DTYPE)
-
-
-def _no_receipts() -> NDArray[np.uint8]:
-    return np.empty((0, 2), dtype=np.uint8)
+_NO_PACKETS: PacketArray = np.empty(0, dtype=PACKET_DTYPE)
+_NO_RECEIPTS: NDArray[np.uint8] = np.empty((0, 2), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -155,6 +158,7 @@ class Frame:
         cause: 16 bytes.
         schema: 32 bytes.
         cap: ASK, COMPARE: packets wanted per cell.
+        wanted: ASK, COMPARE: whose packets, by ascending author; none: everybody's (``placement.answered``).
         addresses: DEPOSIT, ASK, ANSWER, COMPARE, DIGESTS; exactly one in LIST and LISTING.
         counts: DEPOSIT, ANSWER: packets of each address, in order; they sum to the number of packets.
         left_out: ANSWER: packets of each cell that are not shown.
@@ -176,12 +180,13 @@ class Frame:
     cause: bytes = _NO_CAUSE
     schema: bytes = _NO_SCHEMA
     cap: int = 0
+    wanted: tuple[Wanted, ...] = ()
     addresses: tuple[bytes, ...] = ()
     counts: tuple[int, ...] = ()
     left_out: tuple[int, ...] = ()
     digests: tuple[bytes, ...] = ()
-    packets: PacketArray = field(default_factory=_no_packets)
-    receipts: NDArray[np.uint8] = field(default_factory=_no_receipts)
+    packets: PacketArray = field(default_factory=lambda: _NO_PACKETS)
+    receipts: NDArray[np.uint8] = field(default_factory=lambda: _NO_RECEIPTS)
     listed: tuple[tuple[int, bytes], ...] = ()
     announcements: tuple[bytes, ...] = ()
     statements: tuple[bytes, ...] = ()
@@ -190,8 +195,11 @@ class Frame:
     detail: int = 0
 
 
+_KINDS = {int(kind): kind for kind in Kind}
+_FLAGS = tuple(Flag(bits) for bits in range(8))
+
 #: Per kind: flags allowed, the highest count, the highest number of cells.
-_LIMITS: dict[Kind, tuple[int, int, int]] = {
+_LIMITS: dict[Kind, tuple[Flag, int, int]] = {
     Kind.DEPOSIT: (Flag.REPAIR, FRAME_PACKETS, ADDRESSES_PER_FRAME),
     Kind.RECEIPTS: (Flag.NONE, FRAME_PACKETS, 0),
     Kind.ASK: (Flag.WHOLE, 0xFFFF, ADDRESSES_PER_FRAME),
@@ -204,6 +212,21 @@ _LIMITS: dict[Kind, tuple[int, int, int]] = {
     Kind.BUSY: (Flag.NONE, 0, 0),
     Kind.REFUSED: (Flag.NONE, 0, 0),
     Kind.STATEMENTS: (Flag.MORE, FRAME_PACKETS, 0),
+}
+
+
+#: Per kind, but for announcements and statements: bytes of a body, and how many more for each cell and each count.
+_BODY_BYTES: dict[Kind, tuple[int, int, int]] = {
+    Kind.DEPOSIT: (0, _RUN.size, PACKET_BYTES),
+    Kind.RECEIPTS: (0, 0, 2),
+    Kind.ASK: (0, _ADDRESS, 0),
+    Kind.ANSWER: (0, _ANSWER.size, PACKET_BYTES),
+    Kind.COMPARE: (0, _ADDRESS, 0),
+    Kind.DIGESTS: (0, _PAIR.size, 0),
+    Kind.LIST: (0, _ADDRESS, 0),
+    Kind.LISTING: (_ADDRESS, 0, _LISTED.size),
+    Kind.BUSY: (_WAIT.size, 0, 0),
+    Kind.REFUSED: (1, 0, 0),
 }
 
 
@@ -221,7 +244,7 @@ def encode(frame: Frame) -> bytes:
         frame.flags,
         count,
         len(frame.addresses),
-        0,
+        len(frame.wanted),
         len(body),
         frame.sequence,
         frame.cause,
@@ -242,7 +265,7 @@ def _body(frame: Frame) -> tuple[int, bytes]:
     if kind is Kind.RECEIPTS:
         return len(frame.receipts), np.ascontiguousarray(frame.receipts).tobytes()
     if kind in (Kind.ASK, Kind.COMPARE):
-        return frame.cap, joined
+        return frame.cap, joined + b"".join(_WANTED.pack(*one) for one in frame.wanted)
     if kind is Kind.ANSWER:
         columns = zip(frame.addresses, frame.digests, frame.counts, frame.left_out, strict=True)
         return len(frame.packets), b"".join(_ANSWER.pack(*run) for run in columns) + _packed(frame.packets)
@@ -273,30 +296,39 @@ def decode(data: bytes) -> Frame | Rejected:
     """Read a frame; whatever the bytes are, no exception."""
     if len(data) < _HEADER.size or len(data) > FRAME_BYTES:
         return Rejected(reason=FrameReason.LENGTH)
-    magic, number, flags, count, cells, zero, length, sequence, cause, schema = _HEADER.unpack_from(data)
+    magic, number, flags, count, cells, wanted, length, sequence, cause, schema = _HEADER.unpack_from(data)
     if magic != _MAGIC:
         return Rejected(reason=FrameReason.MAGIC)
-    if number not in _LIMITS:
+    kind = _KINDS.get(number)
+    if kind is None:
         return Rejected(reason=FrameReason.KIND)
-    kind = Kind(number)
     allowed, most, most_cells = _LIMITS[kind]
-    if flags & ~allowed:
+    if flags & ~int(allowed):
         return Rejected(reason=FrameReason.FLAGS)
     if count > most or cells > most_cells or (most_cells == 1 and cells != 1):
         return Rejected(reason=FrameReason.COUNT)
-    if zero:
+    if wanted and kind not in (Kind.ASK, Kind.COMPARE):
         return Rejected(reason=FrameReason.ZERO)
+    if wanted > AUTHORS_PER_FRAME:
+        return Rejected(reason=FrameReason.COUNT)
     if length != len(data) - _HEADER.size:
         return Rejected(reason=FrameReason.LENGTH)
-    fields = _read_body(kind, count, cells, data[_HEADER.size :])
+    end = len(data) - wanted * _WANTED.size
+    if end < _HEADER.size:
+        return Rejected(reason=FrameReason.LENGTH)
+    authors = tuple(Wanted(*one) for one in _WANTED.iter_unpack(data[end:]))
+    if any(one.author >= after.author for one, after in pairwise(authors)):
+        return Rejected(reason=FrameReason.BODY)
+    fields = _read_body(kind, count, cells, data[_HEADER.size : end])
     if isinstance(fields, FrameReason):
         return Rejected(reason=fields)
     return Frame(
         kind=kind,
-        flags=Flag(flags),
+        flags=_FLAGS[flags],
         sequence=sequence,
         cause=cause,
         schema=schema,
+        wanted=authors,
         **fields,  # type: ignore[arg-type]
     )
 
@@ -314,16 +346,8 @@ def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, obj
         if not isinstance(pieces, tuple):
             return pieces
         return {"journal": journal, "place": place, "statements": pieces}
-    expected = {
-        Kind.DEPOSIT: cells * _RUN.size + count * PACKET_BYTES,
-        Kind.RECEIPTS: count * 2,
-        Kind.ANSWER: cells * _ANSWER.size + count * PACKET_BYTES,
-        Kind.DIGESTS: cells * _PAIR.size,
-        Kind.LISTING: _ADDRESS + count * _LISTED.size,
-        Kind.BUSY: _WAIT.size,
-        Kind.REFUSED: 1,
-    }.get(kind, cells * _ADDRESS)
-    if len(body) != expected:
+    fixed, per_cell, per_count = _BODY_BYTES[kind]
+    if len(body) != fixed + cells * per_cell + count * per_count:
         return FrameReason.LENGTH
     if kind is Kind.DEPOSIT:
         runs = list(_RUN.iter_unpack(body[: cells * _RUN.size]))

@@ -1,8 +1,8 @@
 """What a node checks before it keeps or believes a packet: once, with the results remembered.
 
-A signature takes some 40 microseconds, which makes checking the ceiling of a node. So the cheap rules run
-on every packet every time (they depend on the clock), and what needs the conditions or the signature is
-remembered by the hash of all 512 bytes (not by identity, which leaves the signature out).
+A signature takes some 40 microseconds, which makes checking the ceiling of a node. So what was found is remembered by
+the hash of all 512 bytes (not by identity, which leaves the signature out). Of what was found right once only the rules
+that depend on the clock, on the place or on what is known about keys run again.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from outroute.packet import (
     Rejection,
     check_derived,
     check_structure,
+    expiry,
     verify_signatures,
 )
+from outroute.packet.layout import FUTURE_SECONDS
 from outroute.schema import Schema, facet_index
 from outroute.transports.contract import ADDRESS_REFUSED, AUTHOR_COMPROMISED, AUTHOR_REVOKED, SCHEMA_REFUSED
 
@@ -34,6 +36,9 @@ __all__ = ["CHECKED_CACHED", "Guard", "Use"]
 
 #: Packets whose check is remembered: at some 120 bytes each about 30 MB.
 CHECKED_CACHED = 262_144
+
+_NEVER = -1
+"""In place of a reason: never checked."""
 
 
 class Use(Enum):
@@ -110,16 +115,27 @@ class Guard:
         if schema is None:
             self.refused[SCHEMA_REFUSED] += len(packets)
             return np.full(len(packets), SCHEMA_REFUSED, dtype=np.uint8)
-        reasons = check_structure(packets, schema, now)
+        keys = _hashes(packets)
+        known = [self._checked.get(key, _NEVER) for key in keys]
+        if not any(known) and (packets["schema"] == np.frombuffer(schema_id, dtype=np.uint8)).all():
+            reasons = _timely(packets, schema, now)
+        else:
+            reasons = check_structure(packets, schema, now)
+            left = np.flatnonzero(reasons == Rejection.NONE)
+            rows = left.tolist()
+            reasons[left] = self._remembered(
+                _some(packets, left), [keys[i] for i in rows], [known[i] for i in rows], schema
+            )
         left = np.flatnonzero(reasons == Rejection.NONE)
-        if len(left):
-            reasons[left] = self._remembered(packets[left], schema)
-            left = left[reasons[left] == Rejection.NONE]
-            reasons[left[~self._belong(schema, [addresses[i] for i in left], packets[left])]] = ADDRESS_REFUSED
-            left = left[reasons[left] == Rejection.NONE]
-            reasons[left] = self._authors(packets[left], now, use)
-        for reason, number in zip(*np.unique(reasons[reasons != 0], return_counts=True), strict=True):
-            self.refused[int(reason)] += int(number)
+        reasons[left[~self._belong(schema, [addresses[i] for i in left.tolist()], _some(packets, left))]] = (
+            ADDRESS_REFUSED
+        )
+        if self.register is not None and self.register.any_revoked:
+            left = np.flatnonzero(reasons == Rejection.NONE)
+            reasons[left] = self._authors(_some(packets, left), now, use)
+        if reasons.any():
+            for reason, number in zip(*np.unique(reasons[reasons != 0], return_counts=True), strict=True):
+                self.refused[int(reason)] += int(number)
         return reasons
 
     def compromised(self, packets: PacketArray, now: int) -> NDArray[np.bool_]:
@@ -148,18 +164,17 @@ class Guard:
                 reasons[own & (packets["bucket"] > why[0].at)] = AUTHOR_REVOKED
         return reasons
 
-    def _remembered(self, packets: PacketArray, schema: Schema) -> NDArray[np.uint8]:
+    def _remembered(
+        self, packets: PacketArray, keys: Sequence[bytes], known: Sequence[int], schema: Schema
+    ) -> NDArray[np.uint8]:
         """The rules that do not depend on the clock, each packet once."""
-        raw = np.ascontiguousarray(packets).view(np.uint8).tobytes()
-        sha = hashlib.sha256
-        keys = [sha(raw[at : at + PACKET_BYTES]).digest() for at in range(0, len(raw), PACKET_BYTES)]
-        known = [self._checked.get(key, -1) for key in keys]
-        new = np.array([i for i, reason in enumerate(known) if reason < 0], dtype=np.intp)
         reasons = np.array(known, dtype=np.int16).astype(np.uint8)
+        new = np.array([i for i, reason in enumerate(known) if reason == _NEVER], dtype=np.intp)
         if len(new):
-            found = check_derived(packets[new], schema)
+            fresh = _some(packets, new)
+            found = check_derived(fresh, schema)
             signed = np.flatnonzero(found == Rejection.NONE)
-            found[signed[~self._verify(packets[new[signed]])]] = Rejection.SIGNATURE
+            found[signed[~self._verify(_some(fresh, signed))]] = Rejection.SIGNATURE
             self._verified["signatures"] += len(signed)
             reasons[new] = found
             if len(self._checked) + len(new) > self._cached:
@@ -194,3 +209,23 @@ class Guard:
                 self._addresses.clear()
             found = self._addresses[key] = address(schema, facet, cell, self._secret)
         return found
+
+
+def _hashes(packets: PacketArray) -> list[bytes]:
+    """SHA-256 of all bytes of each packet."""
+    raw = np.ascontiguousarray(packets).view(np.uint8).tobytes()
+    sha = hashlib.sha256
+    return [sha(raw[at : at + PACKET_BYTES]).digest() for at in range(0, len(raw), PACKET_BYTES)]
+
+
+def _some(packets: PacketArray, rows: NDArray[np.intp]) -> PacketArray:
+    """Some rows, in order; nothing is copied when it is all of them."""
+    return packets if len(rows) == len(packets) else packets[rows]
+
+
+def _timely(packets: PacketArray, schema: Schema, now: int) -> NDArray[np.uint8]:
+    """What can have become of packets that were right when they were checked, uint8[n]."""
+    reasons = np.zeros(len(packets), dtype=np.uint8)
+    reasons[packets["bucket"] > now + FUTURE_SECONDS] = Rejection.FUTURE  # the clock was set back
+    reasons[expiry(schema, packets) <= now] = Rejection.EXPIRED
+    return reasons

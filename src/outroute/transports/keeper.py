@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import StoreError
 from outroute.packet import PacketArray, identities
-from outroute.placement import Kept, Part, Summary, summary
+from outroute.placement import Kept, Part, Summary, Wanted, summary
 from outroute.transports.contract import Receipt
 from outroute.transports.frames import (
     FRAME_PACKETS,
@@ -68,13 +68,17 @@ class Shelf(Protocol):
     ) -> NDArray[np.uint8]:
         """Keep verified packets; a ``Kept`` each."""
 
-    def fetch(self, addresses: Iterable[bytes], *, now: int, cap: int) -> Sequence[_Fetched]:
+    def fetch(
+        self, addresses: Iterable[bytes], *, now: int, cap: int, wanted: Sequence[Wanted] = ()
+    ) -> Sequence[_Fetched]:
         """What cells answer."""
 
-    def entries(self, address: bytes, *, now: int) -> _Entries:
-        """Everything in force in a cell."""
+    def entries(self, address: bytes, *, now: int, wanted: Sequence[Wanted] = ()) -> _Entries:
+        """Everything in force in a cell, of those wanted if any are named."""
 
-    def summaries(self, addresses: Iterable[bytes], *, now: int, cap: int) -> list[Summary]:
+    def summaries(
+        self, addresses: Iterable[bytes], *, now: int, cap: int, wanted: Sequence[Wanted] = ()
+    ) -> list[Summary]:
         """What each cell shows and keeps back with this cap, as digests."""
 
     def read(self, address: bytes, identities: Iterable[bytes], *, now: int) -> PacketArray:
@@ -169,10 +173,10 @@ class Keeper:
     def _digests(self, frame: Frame) -> tuple[bytes, ...]:
         """What each cell shows and keeps back. What is not believed any more is in it for other holders only."""
         now = self._clock()
-        found = self.shelf.summaries(frame.addresses, now=now, cap=frame.cap)
+        found = self.shelf.summaries(frame.addresses, now=now, cap=frame.cap, wanted=frame.wanted)
         if frame.flags & Flag.REPAIR or not self.standing.register.any_compromised:
             return tuple(one.digest for one in found)
-        cells = self.shelf.fetch(frame.addresses, now=now, cap=frame.cap)
+        cells = self.shelf.fetch(frame.addresses, now=now, cap=frame.cap, wanted=frame.wanted)
         return tuple(
             summary(identities(self._believed(cell.packets, now)), one.rest).digest
             for one, cell in zip(found, cells, strict=True)
@@ -236,12 +240,14 @@ class Keeper:
         """The cells asked for, in as few frames as hold them; a large cell goes on in the next frame."""
         now = self._clock()
         cap = min(frame.cap, CAP_LIMIT)
-        digests = [one.rest for one in self.shelf.summaries(frame.addresses, now=now, cap=cap)]
+        wanted = frame.wanted
+        digests = [one.rest for one in self.shelf.summaries(frame.addresses, now=now, cap=cap, wanted=wanted)]
         if frame.flags & Flag.WHOLE:
-            cells = [self.shelf.read(a, self.shelf.entries(a, now=now).identities, now=now) for a in frame.addresses]
+            entries = [self.shelf.entries(a, now=now, wanted=wanted).identities for a in frame.addresses]
+            cells = [self.shelf.read(a, known, now=now) for a, known in zip(frame.addresses, entries, strict=True)]
             left_out = [0] * len(cells)
         else:
-            fetched = self.shelf.fetch(frame.addresses, now=now, cap=cap)
+            fetched = self.shelf.fetch(frame.addresses, now=now, cap=cap, wanted=wanted)
             cells, left_out = [one.packets for one in fetched], [one.left_out for one in fetched]
         cells = [self._believed(packets, now) for packets in cells]
         pages: list[list[tuple[bytes, bytes, PacketArray, int]]] = [[]]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from outroute.errors import StoreError
 from outroute.identity import Learned, Refused
 from outroute.packet import PacketArray
-from outroute.placement import Member, Members
+from outroute.placement import Member, Members, Wanted
 from outroute.transports.contract import Answer, Deposited, Traffic, UnreachableError
 from outroute.transports.frames import Frame, Kind, decode, encode
 from outroute.transports.guard import Guard
@@ -83,6 +83,11 @@ class MemberTransport(ABC):
         )
         self.keeper = Keeper(shelf, guard, owns=self._owns, clock=clock, standing=standing)
         self._sample()
+
+    @property
+    def organisations(self) -> Mapping[bytes, bytes]:
+        """Organisation's key by author's key, as far as it is known."""
+        return self._known
 
     @property
     def traffic(self) -> Traffic:
@@ -211,11 +216,17 @@ class MemberTransport(ABC):
         return await self.replicas.deposit(schema, addresses, packets, cause=cause)
 
     async def fetch(
-        self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes = bytes(16)
+        self,
+        schema: bytes,
+        addresses: Sequence[bytes],
+        *,
+        cap: int,
+        wanted: Sequence[Wanted] = (),
+        cause: bytes = bytes(16),
     ) -> list[Answer]:
         """See ``Holder.fetch``."""
         await self._tend()
-        return await self.replicas.fetch(schema, addresses, cap=cap, cause=cause)
+        return await self.replicas.fetch(schema, addresses, cap=cap, wanted=wanted, cause=cause)
 
     async def repair(self, *, nearest: bool = False) -> Repaired:
         """One round of repair of what this member keeps; see ``Repairer.round``."""

@@ -23,10 +23,10 @@ from outroute.identity import Certificate, Identity
 from outroute.placement import DEFAULT_REPLICAS, Members, Roster
 from outroute.transports.channel import Secrets
 from outroute.transports.contract import CREDIT_FRAMES, Announcement, Finder, Role, UnreachableError
-from outroute.transports.direct import DirectTransport
 from outroute.transports.frames import FRAME_PACKETS, Flag, Frame, Kind, decode, encode
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
+from outroute.transports.meeting import Meeting, can_be_called
 from outroute.transports.replicas import REQUEST_SECONDS
 from outroute.transports.standing import Standing
 
@@ -45,8 +45,6 @@ BORN_SLACK = 5
 within a second, each time a second longer, and clocks are set."""
 OUTBID_MOST = 30
 """Seconds beyond its usual end up to which a word of another life is outbid; two copies of a directory stop there."""
-CALLED_MOST = 16
-"""Members of a finder's answer that are called."""
 
 
 class Pace:
@@ -58,6 +56,7 @@ class Pace:
         repair: looking whether the members have changed, and then repairing.
         repair_anyway: repair without a change.
         find: asking the finder.
+        seek: calling somebody who fell silent.
     """
 
     def __init__(
@@ -68,12 +67,13 @@ class Pace:
         repair: float = 2.0,
         repair_anyway: float = 60.0,
         find: float = 60.0,
+        seek: float = 5.0,
     ) -> None:
         self.announce, self.tell, self.repair = announce, tell, repair
-        self.repair_anyway, self.find = repair_anyway, find
+        self.repair_anyway, self.find, self.seek = repair_anyway, find, seek
 
 
-class MeshTransport(DirectTransport):
+class MeshTransport(Meeting):
     """A ``DirectTransport`` that knows by itself who is there.
 
     Args:
@@ -191,7 +191,7 @@ class MeshTransport(DirectTransport):
         now, new = self._now(), 0
         for data in announcements:
             one = Announcement.from_bytes(data)
-            if one is None or one.expires > now + 2 * ALIVE_SECONDS:
+            if one is None or one.expires > now + 2 * ALIVE_SECONDS or not can_be_called(one):
                 self.announcements["refused"] += 1
                 continue
             with self._lock:
@@ -266,13 +266,6 @@ class MeshTransport(DirectTransport):
                 with self._lock:
                     self._roster.told(member, news)
 
-    def _take(self, replies: Sequence[bytes]) -> bool:
-        reply = decode(replies[0]) if replies else None
-        if not isinstance(reply, Frame) or reply.kind is not Kind.ANNOUNCE:
-            return False
-        self.hear(reply.announcements)
-        return True
-
     async def _carry(self, member: bytes, frame: bytes) -> Sequence[bytes]:
         try:
             replies = await super()._carry(member, frame)
@@ -280,6 +273,10 @@ class MeshTransport(DirectTransport):
             with self._lock:
                 self._roster.failed(member)
             raise
+        except TransportError as error:
+            if error.code != "transport.nobody":
+                raise
+            raise UnreachableError(str(error), code=error.code) from error  # forgotten while it was being called
         with self._lock:
             self._roster.answered(member)
         return replies
@@ -312,32 +309,10 @@ class MeshTransport(DirectTransport):
             ("tell", self._tell_some, self._pace.tell),
             ("repair", self._repair_if_changed, self._pace.repair),
             ("find", self._find, self._pace.find),
+            ("seek", self._seek, self._pace.seek),
         ):
             self._tasks.append(asyncio.get_running_loop().create_task(self._forever(name, work, seconds)))
         return self.endpoint
-
-    async def join(self, places: Iterable[str]) -> None:
-        """Call whoever is at some places, and take in whom they know.
-
-        Raises:
-            TransportError: there are places and nobody answered at any.
-        """
-        problems: list[str] = []
-        answered = False
-        for place in places:
-            with self._lock:
-                own = self._roster.known(self.member.id)
-            words = () if own is None else (own.to_bytes(),)
-            try:
-                _, replies = await self.link.request_at(place, encode(_everybody(words)))
-            except UnreachableError as error:
-                problems.append(str(error))
-                continue
-            answered |= self._take(replies)
-        if problems and not answered:
-            raise TransportError(
-                f"nobody to join: {'; '.join(problems)}. Give the address of a member that runs", code="transport.join"
-            )
 
     async def _forever(self, name: str, work: Callable[[], Coroutine[None, None, None]], seconds: float) -> None:
         """Do something now and then; what goes wrong is kept for ``problems`` and tried again."""
@@ -359,7 +334,7 @@ class MeshTransport(DirectTransport):
         now = self._now()
         with self._lock:
             self._roster.sweep(now)
-            chosen = self._roster.partners(now, self._rng, PARTNERS)
+            chosen = self._partners(now, PARTNERS)
             doubtful = self._roster.doubtful(now)
         if doubtful:
             chosen.append(doubtful[int(self._rng.integers(len(doubtful)))])
@@ -385,23 +360,6 @@ class MeshTransport(DirectTransport):
         await self._finder.announce(self._announcement(FOUND_SECONDS, self._roles))
         await self.find_more(self.member.id)
 
-    async def find_more(self, address: bytes) -> int:
-        """Ask the finder who is near an address, and call those not known; how many answered."""
-        if self._finder is None:
-            return 0
-        found = await self._finder.find(address, limit=CALLED_MOST)
-        with self._lock:
-            living = {one.member.id for one in self._roster.live(self._now())}
-        frame = encode(_everybody(()))
-        answered = 0
-        for one in found:
-            if one.member.id in living or one.member.id == self.member.id or not one.endpoint:
-                continue
-            with suppress(UnreachableError):
-                who, replies = await self.link.request_at(one.endpoint, frame)
-                answered += self._take(replies) and who == one.member.id
-        return answered
-
     async def stop(self) -> None:
         """End at once, without a word: what a kill does."""
         for task in self._tasks:
@@ -419,11 +377,6 @@ class MeshTransport(DirectTransport):
         self._announce_self(Role(0))
         await self.repair()
         with self._lock:
-            chosen = self._roster.partners(self._now(), self._rng, FAREWELLS)
+            chosen = self._partners(self._now(), FAREWELLS)
         await asyncio.gather(*(self._tell(member) for member in chosen))
         await super().close()
-
-
-def _everybody(words: tuple[bytes, ...]) -> Frame:
-    """What a member says that wants to know everybody."""
-    return Frame(kind=Kind.ANNOUNCE, flags=Flag.WHOLE, announcements=words)

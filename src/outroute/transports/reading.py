@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from outroute.packet import PACKET_DTYPE, PacketArray, identities, slots
 from outroute.packet import Flag as PacketFlag
-from outroute.placement import EMPTY_DIGEST, slot_ranks, summary, turn_order
+from outroute.placement import EMPTY_DIGEST, Wanted, answered, slot_ranks, summary
 from outroute.transports.contract import Answer
 from outroute.transports.exchanging import Exchanger
 from outroute.transports.frames import ADDRESSES_PER_FRAME, Flag, Frame, Kind
@@ -41,6 +41,29 @@ ROWS_MOST = 3
 EARLY_SECONDS = 0.5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What is wanted of every cell.
+
+    Attributes:
+        schema: id of the schema.
+        cap: packets of each cell, at most.
+        wanted: whose packets, by ascending author; none: everybody's.
+        cause: 16 bytes for logs.
+    """
+
+    schema: bytes
+    cap: int
+    wanted: tuple[Wanted, ...]
+    cause: bytes
+
+    def of(self, packets: PacketArray) -> NDArray[np.bool_]:
+        """Whether each packet is of an author that is wanted, bool[n]."""
+        if not self.wanted:
+            return np.ones(len(packets), dtype=np.bool_)
+        return np.isin(_authors(packets), np.array([one.author for one in self.wanted], dtype=np.uint64))
+
+
 @dataclass(slots=True)
 class _Part:
     """What one holder said about one cell; ``rest`` is the digest of what it has and did not show."""
@@ -49,11 +72,14 @@ class _Part:
     left_out: int
     rest: bytes
     refused: int
+    _digest: bytes = b""
 
     @property
     def digest(self) -> bytes:
-        """What another holder says, if it has the same."""
-        return summary(identities(self.packets), self.rest).digest
+        """What another holder says, if it has the same; the packets do not change any more once it was asked for."""
+        if not self._digest:
+            self._digest = summary(identities(self.packets), self.rest).digest
+        return self._digest
 
 
 @dataclass(slots=True)
@@ -134,26 +160,29 @@ class Reader:
         self._exchanger, self._guard, self._owners = exchanger, guard, owners
         self._clock, self._replicas, self._organisation_of = clock, replicas, organisation_of
 
-    async def fetch(self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes) -> list[Answer]:
+    async def fetch(
+        self, schema: bytes, addresses: Sequence[bytes], *, cap: int, wanted: Sequence[Wanted], cause: bytes
+    ) -> list[Answer]:
         """See ``Holder.fetch``."""
-        cap = min(cap, CAP_LIMIT)
+        wish = _Wish(schema=schema, cap=min(cap, CAP_LIMIT), wanted=tuple(sorted(wanted)), cause=cause)
         distinct = list(dict.fromkeys(addresses))
         rows = self._owners(distinct, self._replicas)
         cells = {name: _Cell(row, dict.fromkeys(row)) for name, row in zip(distinct, rows, strict=True)}
-        comparing = self._compare_others(cells, cap, cause)
+        asking = self._ask_next(cells, cells, wish, early=True)  # first: it takes longest
+        comparing = self._compare_others(cells, wish)
         try:
-            await self._first(cells, schema, cap, cause)
+            await self._first(asking, cells, wish)
             await self._digests(cells, comparing)
         finally:
             for task, asked in comparing.items():
                 if not task.done():
                     self._exchanger.let_go(asked.member, task)
         agreed = {name: cell.agreed for name, cell in cells.items()}
-        await self._merge({name: cell for name, cell in cells.items() if cell.adding}, schema, cap, cause)
+        await self._merge({name: cell for name, cell in cells.items() if cell.adding}, wish)
         return [_answer(name, cells[name].part, agreed[name], tuple(cells[name].told)) for name in addresses]
 
     def _compare_others(
-        self, cells: Mapping[bytes, _Cell], cap: int, cause: bytes
+        self, cells: Mapping[bytes, _Cell], wish: _Wish
     ) -> dict[asyncio.Task[dict[bytes, bytes]], _Asked]:
         """Ask the owners that are not asked for packets for their digests."""
         groups: dict[bytes, list[bytes]] = {}
@@ -162,31 +191,44 @@ class Reader:
                 groups.setdefault(owner, []).append(name)
         loop = asyncio.get_running_loop()
         return {
-            loop.create_task(self._exchanger.compare(member, names, cap, cause=cause)): _Asked(
-                member, names, loop.time() + self._exchanger.usual(member, Kind.COMPARE, len(names))
-            )
+            loop.create_task(
+                self._exchanger.compare(member, names, wish.cap, wanted=wish.wanted, cause=wish.cause)
+            ): _Asked(member, names, loop.time() + self._exchanger.usual(member, Kind.COMPARE, len(names)))
             for member, names in sorted(groups.items())
         }
 
-    async def _first(self, cells: Mapping[bytes, _Cell], schema: bytes, cap: int, cause: bytes) -> None:
+    def _ask_next(
+        self,
+        cells: Mapping[bytes, _Cell],
+        names: Iterable[bytes],
+        wish: _Wish,
+        *,
+        early: bool,
+    ) -> dict[asyncio.Task[dict[bytes, _Part]], _Asked]:
+        """Ask the next owner of some cells for packets."""
+        loop = asyncio.get_running_loop()
+        groups: dict[bytes, list[bytes]] = {}
+        for name in names:
+            owner = self._next_owner(name, cells[name], early)
+            if owner is not None:
+                groups.setdefault(owner, []).append(name)
+        return {
+            loop.create_task(self._ask(member, wanted, wish)): _Asked(
+                member, wanted, loop.time() + self._exchanger.usual(member, Kind.ASK, len(wanted))
+            )
+            for member, wanted in sorted(groups.items())
+        }
+
+    async def _first(
+        self,
+        pending: dict[asyncio.Task[dict[bytes, _Part]], _Asked],
+        cells: Mapping[bytes, _Cell],
+        wish: _Wish,
+    ) -> None:
         """Ask until every cell has an answer or nobody is left; who is late is passed over."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        pending: dict[asyncio.Task[dict[bytes, _Part]], _Asked] = {}
-
-        def ask(names: Iterable[bytes]) -> None:
-            groups: dict[bytes, list[bytes]] = {}
-            for name in names:
-                owner = self._next_owner(name, cells[name], loop.time() - began < EARLY_SECONDS)
-                if owner is not None:
-                    groups.setdefault(owner, []).append(name)
-            for member, wanted in sorted(groups.items()):
-                task = loop.create_task(self._ask(member, schema, wanted, cap, cause))
-                late = loop.time() + self._exchanger.usual(member, Kind.ASK, len(wanted))
-                pending[task] = _Asked(member, wanted, late)
-
         try:
-            ask(cells)
             while pending and any(cell.part is None for cell in cells.values()):
                 waited = [asked.late for asked in pending.values() if not asked.passed]
                 timeout = max(0.0, min(waited) - loop.time()) if waited else None
@@ -205,7 +247,8 @@ class Reader:
                     if not asked.passed and asked.late <= loop.time():
                         asked.passed = True
                         again += [name for name in asked.names if cells[name].part is None]
-                ask(dict.fromkeys(again))
+                early = loop.time() - began < EARLY_SECONDS
+                pending |= self._ask_next(cells, dict.fromkeys(again), wish, early=early)
         finally:
             for task, asked in pending.items():
                 self._exchanger.let_go(asked.member, task)
@@ -247,7 +290,7 @@ class Reader:
             await asyncio.wait(pending, timeout=None if left <= 0 else left, return_when=asyncio.FIRST_COMPLETED)
 
     async def _ask(
-        self, member: bytes, schema: bytes, addresses: Sequence[bytes], cap: int, cause: bytes, *, whole: bool = False
+        self, member: bytes, addresses: Sequence[bytes], wish: _Wish, *, whole: bool = False
     ) -> dict[bytes, _Part]:
         """What one member answers, checked; addresses that it does not answer are missing."""
         found: dict[bytes, _Part] = {}
@@ -257,10 +300,11 @@ class Reader:
                 kind=Kind.ASK,
                 flags=Flag.WHOLE if whole else Flag.NONE,
                 sequence=self._exchanger.next(),
-                cause=cause,
-                schema=schema,
+                cause=wish.cause,
+                schema=wish.schema,
                 addresses=wanted,
-                cap=cap,
+                cap=wish.cap,
+                wanted=wish.wanted,
             )
             replies = await self._exchanger.exchange(member, frame, Kind.ANSWER)
             if not replies or replies[0].kind is Kind.BUSY:
@@ -270,19 +314,24 @@ class Reader:
                 if not set(reply.addresses) <= set(wanted):
                     self._exchanger.bad_replies[member] += 1
                     continue
-                names = np.repeat(np.arange(len(reply.addresses)), reply.counts).tolist()
-                reasons = await self._check(schema, [reply.addresses[i] for i in names], reply.packets)
+                names = [name for name, count in zip(reply.addresses, reply.counts, strict=True) for _ in range(count)]
+                good = (await self._check(wish.schema, names, reply.packets) == 0) & wish.of(reply.packets)
+                all_good = bool(good.all())
                 start = 0
                 for name, digest, count, left in zip(
                     reply.addresses, reply.digests, reply.counts, reply.left_out, strict=True
                 ):
-                    good = reasons[start : start + count] == 0
-                    pieces.setdefault(name, []).append(reply.packets[start : start + count][good])
+                    piece, refused = reply.packets[start : start + count], 0
+                    if not all_good:
+                        piece = piece[good[start : start + count]]
+                        refused = count - len(piece)
+                    pieces.setdefault(name, []).append(piece)
                     before = found[name].refused if name in found else 0
-                    found[name] = _Part(reply.packets[:0], left, digest, before + count - int(good.sum()))
+                    found[name] = _Part(piece, left, digest, before + refused)
                     start += count
             for name, parts in pieces.items():
-                found[name].packets = np.concatenate(parts)
+                if len(parts) > 1:
+                    found[name].packets = np.concatenate(parts)
         return found
 
     async def _check(self, schema: bytes, addresses: Sequence[bytes], packets: PacketArray) -> NDArray[np.uint8]:
@@ -291,7 +340,7 @@ class Reader:
             return self._guard.check(schema, addresses, packets, now=self._clock())
         return await asyncio.to_thread(self._guard.check, schema, addresses, packets, now=self._clock())
 
-    async def _merge(self, cells: Mapping[bytes, _Cell], schema: bytes, cap: int, cause: bytes) -> None:
+    async def _merge(self, cells: Mapping[bytes, _Cell], wish: _Wish) -> None:
         """Put the union of what holders have in place of each first answer."""
         groups: dict[bytes, list[bytes]] = {}
         for name, cell in cells.items():
@@ -301,7 +350,7 @@ class Reader:
             return
         loop = asyncio.get_running_loop()
         tasks = {
-            loop.create_task(self._ask(member, schema, names, cap, cause, whole=True)): member
+            loop.create_task(self._ask(member, names, wish, whole=True)): member
             for member, names in sorted(groups.items())
         }
         usual = [self._exchanger.usual(member, Kind.ASK, len(names)) for member, names in groups.items()]
@@ -315,22 +364,21 @@ class Reader:
                 whole.setdefault(name, []).append(part)
         for name, cell in cells.items():
             if cell.part is not None:
-                cell.part = self._union(cell.part, whole.get(name, []), cap)
+                cell.part = self._union(cell.part, whole.get(name, []), wish)
 
-    def _union(self, known: _Part, whole: Sequence[_Part], cap: int) -> _Part:
+    def _union(self, known: _Part, whole: Sequence[_Part], wish: _Wish) -> _Part:
         """What holders have together, with withdrawals and equivocation applied, cut to the cap."""
         parts = [known, *whole]
         packets = in_force(np.concatenate([part.packets for part in parts]))
         left_out = max(part.left_out for part in parts)
-        if len(packets) > cap:
-            authors = np.ascontiguousarray(packets["author"][:, :8]).view("<u8")[:, 0]
+        if len(packets) > wish.cap or wish.wanted:
             keys = [bytes(author) for author in packets["author"]]
             organisations = np.array(
                 [int.from_bytes(self._organisation_of.get(key, key)[:8], "little") for key in keys], dtype=np.uint64
             )
-            order = turn_order(slot_ranks(packets), authors, organisations)
-            left_out = max(left_out, len(packets) - cap)
-            packets = packets[np.sort(order[:cap])]
+            shown, more = answered(slot_ranks(packets), _authors(packets), organisations, wish.cap, wish.wanted)
+            left_out = max(left_out, more)
+            packets = packets[np.sort(shown)]
         return _Part(packets, left_out, known.rest, max(part.refused for part in parts))
 
 
@@ -349,6 +397,12 @@ def in_force(packets: PacketArray) -> PacketArray:
     chosen: NDArray[np.intp] = np.array(rows, dtype=np.intp)
     kept = packets[chosen]
     return kept[np.argsort(slot_ranks(kept), kind="stable")]
+
+
+def _authors(packets: PacketArray) -> NDArray[np.uint64]:
+    """The leading bytes of each author's key."""
+    found: NDArray[np.uint64] = np.ascontiguousarray(packets["author"][:, :8]).view("<u8")[:, 0]
+    return found
 
 
 def _answer(name: bytes, part: _Part | None, agreed: bool | None, asked: tuple[bytes, ...]) -> Answer:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from outroute.packet import PacketArray
-from outroute.placement import DEFAULT_REPLICAS, Members, majority
+from outroute.placement import DEFAULT_REPLICAS, Members, Wanted, majority
 from outroute.transports.contract import Answer, Deposited, Link, Receipt
 from outroute.transports.exchanging import ANSWER_FRAMES, REQUEST_SECONDS, Exchanger
 from outroute.transports.frames import FRAME_PACKETS, Flag, Frame, Kind
@@ -123,10 +123,16 @@ class Replicas:
         )
 
     async def fetch(
-        self, schema: bytes, addresses: Sequence[bytes], *, cap: int, cause: bytes = bytes(16)
+        self,
+        schema: bytes,
+        addresses: Sequence[bytes],
+        *,
+        cap: int,
+        wanted: Sequence[Wanted] = (),
+        cause: bytes = bytes(16),
     ) -> list[Answer]:
         """See ``Holder.fetch`` and ``outroute.transports.reading``."""
-        return await self._reader.fetch(schema, addresses, cap=cap, cause=cause)
+        return await self._reader.fetch(schema, addresses, cap=cap, wanted=wanted, cause=cause)
 
     async def repair(self, me: bytes, shelf: Shelf, *, nearest: bool = False) -> Repaired:
         """One round; see ``Repairer.round``."""

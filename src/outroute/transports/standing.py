@@ -85,6 +85,11 @@ class Standing:
         self._taken: dict[bytes, tuple[bytes, int]] = {}
         self.refresh(now)
 
+    def names(self, organisation: bytes) -> bool:
+        """Whether an organisation is one that the network names, under that key or an earlier one; all, if none is."""
+        named = self.register.organisations
+        return not named or organisation in named or not named.isdisjoint(self.register.lineage(organisation))
+
     def refresh(self, now: int) -> int:
         """Read what was added to the disk, by a command for example; how many statements were new."""
         with self._lock:

@@ -36,7 +36,7 @@ from outroute.transports.channel import (
 from outroute.transports.contract import CREDIT_FRAMES, UnreachableError
 from outroute.transports.frames import FRAME_BYTES, Frame, FrameReason, Kind, encode
 from outroute.transports.refusals import Refusals
-from outroute.transports.tls_context import client_context, server_context
+from outroute.transports.tls_context import client_context, notice_end, server_context
 
 __all__ = ["CALLERS_MOST", "HANDSHAKE_SECONDS", "IDLE_SECONDS", "SLOW_SECONDS", "TlsLink"]
 
@@ -94,6 +94,7 @@ class _Connection:
     """A connection that this node opened."""
 
     member: bytes
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     calls: dict[int, _Call] = field(default_factory=dict)
     reading: asyncio.Task[None] | None = None
@@ -169,6 +170,7 @@ class TlsLink:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sender = b""
         try:
+            notice_end(writer)
             if len(self._tasks) > CALLERS_MOST:
                 self.dropped["full"] += 1
                 return
@@ -221,8 +223,7 @@ class TlsLink:
                 async with asyncio.timeout(SLOW_SECONDS):
                     for at, reply in enumerate(replies, 1):
                         more = _MORE if at < len(replies) else 0
-                        writer.write(_RECORD.pack(more, number, len(reply)) + reply)
-                        await writer.drain()
+                        await _say(reader, writer, _RECORD.pack(more, number, len(reply)) + reply)
             except TimeoutError:
                 self.dropped["slow"] += 1
                 return
@@ -271,8 +272,7 @@ class TlsLink:
         number = self._number
         call = connection.calls[number] = _Call(asyncio.get_running_loop().create_future())
         try:
-            connection.writer.write(_RECORD.pack(0, number, len(frame)) + frame)
-            await connection.writer.drain()
+            await _say(connection.reader, connection.writer, _RECORD.pack(0, number, len(frame)) + frame)
             return await call.done
         except _FAILURES as error:
             raise _unreachable(member, error) from error
@@ -324,12 +324,13 @@ class TlsLink:
                 host.strip("[]"), int(port), ssl=self._client, server_hostname="", limit=FRAME_BYTES
             )
             try:
+                notice_end(writer)
                 key = await self._introduce(member, reader, writer)
             except BaseException:
                 _shut(writer)
                 raise
-        connection = _Connection(node_id(key), writer)
-        connection.reading = asyncio.get_running_loop().create_task(self._read(member, connection, reader))
+        connection = _Connection(node_id(key), reader, writer)
+        connection.reading = asyncio.get_running_loop().create_task(self._read(member, connection))
         return connection
 
     async def _introduce(self, member: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
@@ -356,8 +357,9 @@ class TlsLink:
             raise _refused(member, found)
         return found.key
 
-    async def _read(self, member: bytes, connection: _Connection, reader: asyncio.StreamReader) -> None:
+    async def _read(self, member: bytes, connection: _Connection) -> None:
         """Hand replies to those who wait for them, until the connection ends."""
+        reader = connection.reader
         error: BaseException = EOFError("the connection has ended")
         try:
             while True:
@@ -398,6 +400,18 @@ class TlsLink:
         for one in opened:
             _shut(one.writer)
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+async def _say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write, unless it is known that the other side is gone: the event loop warns of each such write.
+
+    Raises:
+        ConnectionResetError: it is gone.
+    """
+    if writer.is_closing() or reader.at_eof():
+        raise ConnectionResetError("the connection has ended")
+    writer.write(data)
+    await writer.drain()
 
 
 def _shut(writer: asyncio.StreamWriter) -> None:

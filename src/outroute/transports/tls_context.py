@@ -1,19 +1,44 @@
-"""TLS 1.3 with a certificate made anew by every process; who is there is proved inside (see ``channel``)."""
+"""The line of a link: TLS 1.3 with a certificate made anew by every process (who is there is proved inside, see
+``channel``), over TCP that notices when the other end is away."""
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import hashlib
+import socket
 import ssl
 import tempfile
 from pathlib import Path
 
 from outroute.errors import TransportError
 
-__all__ = ["client_context", "server_context"]
+__all__ = ["QUIET_SECONDS", "UNHEARD_SECONDS", "client_context", "notice_end", "server_context"]
+
+QUIET_SECONDS = 30
+"""Seconds after which an idle connection is tried; its other end may have been cut off and not know of it."""
+UNHEARD_SECONDS = 15
+"""Seconds without an acknowledgement after which a connection ends. Left to itself TCP waits twice as long from
+attempt to attempt: after a cut of a minute a connection would go on only a minute after the line is mended."""
+_ATTEMPTS = 3
 
 _LIFETIME = datetime.timedelta(days=36_500)
 """Nobody looks at the time of this certificate; a clock that is wrong must not break the channel."""
+
+
+def notice_end(writer: asyncio.StreamWriter) -> None:
+    """Have the system end a connection whose other end is away, as far as it can be told to."""
+    line = writer.get_extra_info("socket")
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", QUIET_SECONDS),
+        ("TCP_KEEPALIVE", QUIET_SECONDS),  # its name on macOS
+        ("TCP_KEEPINTVL", UNHEARD_SECONDS // _ATTEMPTS),
+        ("TCP_KEEPCNT", _ATTEMPTS),
+        ("TCP_USER_TIMEOUT", 1000 * UNHEARD_SECONDS),
+    ):
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def client_context() -> ssl.SSLContext:
