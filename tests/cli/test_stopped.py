@@ -108,7 +108,7 @@ def test_a_second_program_on_one_node_is_told_so(world: Path) -> None:
         while not _locked(world / "north"):
             assert running.poll() is None
             time.sleep(0.01)
-        fails("status", "--node=north", cwd=world, says="is in use by another outroute process")
+        fails("status", "--node=north", cwd=world, says="another process uses")
     finally:
         _, said = running.communicate("".join(lines), timeout=100)
     assert running.returncode == 0, said

@@ -90,6 +90,10 @@ class Process:
         """What it logged."""
         return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
+    def has_logged(self, event: str, times: int = 1) -> bool:
+        """Whether it logged something so often."""
+        return sum(one["event"] == event for one in self.lines()) >= times
+
     def end(self, how: signal.Signals = signal.SIGINT) -> int:
         if self.process.poll() is None:
             self.process.send_signal(how)

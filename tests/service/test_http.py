@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from outroute.schema import MISSING
 from outroute.service import Client
 from outroute.service.access import BODY_BYTES
 from outroute.service.bodies import ROWS_MOST
+from outroute.service.connections import CONNECTIONS_MOST
 from service.processes import Process, raw, until
 
 
@@ -113,7 +114,7 @@ def test_nobody_changes_anything_without_the_token(one: Process) -> None:
     with raw(one.url) as http:
         for path in ("/health", "/peers", "/metrics", "/status", "/openapi.json", f"/cells/{'0' * 64}"):
             assert http.get(path).status_code == 200, path
-        for path in ("/outbox", "/outbox/find/000000000000", "/nothing"):
+        for path in ("/outbox", "/outbox/find/000000000000", "/log", "/log/export", "/received", "/nothing"):
             assert http.get(path).status_code == 401, path
         document = http.get("/openapi.json").json()
         for path, methods in document["paths"].items():
@@ -200,6 +201,116 @@ def test_hostile_input_is_refused_and_the_node_goes_on(one: Process, client: Cli
         k: v for k, v in before.items() if k not in ("log", "network")
     }
     assert client.health()["status"] == "ok"
+
+
+def test_dribbled_headers_and_idle_connections_end(one: Process, client: Client) -> None:
+    """A byte now and then keeps no connection open, before a request or after one; meanwhile others are answered."""
+    where = one.url.removeprefix("http://").split(":")
+    address = (where[0], int(where[1]))
+    head = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+    unread = b"POST /observe HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"  # no token: answered at once
+    openings = {"silent": b"", "dribbling": head, "after an answer": head + b"\r\n" + head, "body": unread}
+    ended: dict[str, bytes] = {}
+
+    def dribble(name: str, opening: bytes) -> None:
+        received = b""
+        with socket.create_connection(address, timeout=0.2) as connection:
+            connection.sendall(opening)
+            try:
+                for _ in range(600):
+                    try:
+                        part = connection.recv(65_536)
+                        if not part:
+                            break
+                        received += part
+                    except TimeoutError:
+                        if name != "silent":
+                            connection.sendall(b"X")
+                else:
+                    return
+            except OSError:
+                pass
+        ended[name] = received
+
+    threads = [threading.Thread(target=dribble, args=pair) for pair in openings.items()]
+    for thread in threads:
+        thread.start()
+    assert client.health()["status"] == "ok"
+    for thread in threads:
+        thread.join()
+    assert set(ended) == set(openings)
+    assert ended["silent"] == ended["dribbling"] == b""
+    assert ended["after an answer"].startswith(b"HTTP/1.1 200")
+    assert ended["body"].startswith(b"HTTP/1.1 401")
+
+
+def test_connections_are_bounded(one: Process, client: Client) -> None:
+    where = one.url.removeprefix("http://").split(":")
+    address = (where[0], int(where[1]))
+    opened = [socket.create_connection(address, timeout=60) for _ in range(CONNECTIONS_MOST + 20)]
+    try:
+        ended = 0
+        for connection in reversed(opened):  # those beyond the bound are closed at once, the others in a while
+            try:
+                ended += connection.recv(1) == b""
+            except ConnectionError:
+                ended += 1
+        assert ended == len(opened)
+    finally:
+        for connection in opened:
+            connection.close()
+    assert client.health()["status"] == "ok"
+
+
+def test_many_questions_at_once(client: Client) -> None:
+    client.observe(rows(60, "m"), case="visit", subject="patient")
+    cases = [{"age": 30 + i, "sex": "fm"[i % 2], "crp": np.float64(5 * i)} for i in range(40)]
+    many = client.ask_many([*cases, {"age": np.nan}])
+    assert len(many["estimate"]) == len(many["low"]) == len(many["support"]) == len(many["abstained"]) == 41
+    assert many["classes"] == ["no", "yes"]
+    assert many["estimate"][3] == pytest.approx(client.ask(cases[3])["estimate"])
+    assert many["estimate"][40] == pytest.approx(client.ask({})["estimate"])
+    with pytest.raises(DataError, match="in case 2"):
+        client.ask_many([{"age": 30}, {"age": 999}])
+    with pytest.raises(TransportError, match="at most 10000"):
+        client.ask_many([{}] * (ROWS_MOST + 1))
+
+
+def test_questions_are_answered_while_packets_are_made(one: Process, client: Client) -> None:
+    """Asking, distilling and looking from several threads: nobody waits for ever, and nothing is lost."""
+    client.observe(rows(400, "d"), case="visit", subject="patient")
+    known = client.status()["known"]
+    problems: list[BaseException] = []
+    over = threading.Event()
+
+    def work(call: Callable[[Client], object]) -> None:
+        try:
+            with one.client() as mine:
+                while not over.is_set():
+                    call(mine)
+        except BaseException as error:  # noqa: BLE001  (told by the test below)
+            problems.append(error)
+
+    calls: list[Callable[[Client], object]] = [
+        lambda mine: mine.ask({"age": 44}),
+        lambda mine: mine.ask_many([{"age": 44}, {"age": 70}]),
+        lambda mine: mine.status(),
+        lambda mine: list(mine.outbox("pending")),
+        lambda mine: mine.verify_log()["problems"] == [] or problems.append(AssertionError("the log broke")),
+    ]
+    threads = [threading.Thread(target=work, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    made = sum(client.distil(streaming=bool(i % 2))["packets"] for i in range(4))
+    for i in range(5):
+        client.observe(rows(10, f"e{i}"), case="visit", subject="patient")
+        client.distil()
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert made > 0
+    assert client.status()["known"] == known + 50
 
 
 def test_many_callers_at_once(one: Process) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -148,11 +149,17 @@ def test_taken_ports_and_bad_options_are_one_sentence(town: Town) -> None:
     refused(*new, "--dht", "perhaps", says="--dht takes", cwd=town.folder)
     refused("--data-dir", "empty", says="There is no node", cwd=town.folder)
     refused("--data-dir", "north", says="in use", cwd=town.folder)  # it runs already
-    for command in (["withdraw", "--case", "north-1", "--by", "W"], ["log", "show"], ["receive", "ward.toml"]):
+    for command in (["status", "--restored"], ["publish"]):
         done = program(*command, "--node", "north", cwd=town.folder)
         assert done.returncode == 2
-    assert "runs" in program("log", "show", "--node", "north", cwd=town.folder).stderr
-    assert "runs" in program("publish", "--node", "north", cwd=town.folder).stderr
+        assert "runs" in done.stderr
+    parent = load("north/schema.toml").id.hex()
+    Path("next.toml").write_text(f'parent = "{parent}"\n' + Path("ward.toml").read_text().replace("300", "400"))
+    done = program("schema", "migrate", "next.toml", "--node", "north", cwd=town.folder)
+    assert (done.returncode, "Stop the node" in done.stderr) == (2, True)
+    deaf = town.start("deaf", "--schema", "ward.toml", "--http", "off")
+    assert deaf.said["http"] is None
+    assert "start it again with --http" in program("log", "show", "--node", "deaf", cwd=town.folder).stderr
 
 
 def test_only_listed_members_take_part(town: Town) -> None:
@@ -185,6 +192,33 @@ def test_only_listed_members_take_part(town: Town) -> None:
     until(lambda: east.sees() >= 2, "east sees north")
 
 
+def test_the_secret_rotates_while_nodes_run(town: Town) -> None:
+    north = town.start("north", "--schema", "ward.toml")
+    joining: list[str | Path] = ["--schema", "ward.toml", "--join", north.endpoint]
+    old = north.secret.read_text()
+    later = town.folder / "later.secret"
+    later.write_text("ab" * 32 + "\n")
+    later.chmod(0o600)
+    refused(*joining, "--data-dir", "b", "--secret-file", later, says="network secret differs", cwd=town.folder)
+    north.secret.write_text("nonsense")
+    until(lambda: north.has_logged("secret failed"), "what is no secret is not taken")
+    with north.client() as client:
+        assert "is no network secret" in client.health()["problems"]["secret"]
+    north.secret.write_text("ab" * 32 + "\n" + old)
+    until(lambda: north.has_logged("network secret read again"), "north reads it again")
+    assert town.start("b", *joining, "--secret-file", later).said["peers"] == 2
+    first = town.folder / "first.secret"  # while it rotates, the previous one is good too
+    first.write_text(old)
+    first.chmod(0o600)
+    assert town.start("c", *joining, "--secret-file", first).said["peers"] >= 2  # b does not know it any more
+    north.secret.write_text("ab" * 32)
+    until(lambda: north.has_logged("network secret read again", 2), "north forgets the previous one")
+    refused(*joining, "--data-dir", "d", "--secret-file", first, says="network secret differs", cwd=town.folder)
+    said = north.log.read_text()
+    assert "ab" * 32 not in said
+    assert old.strip() not in said
+
+
 @pytest.mark.parametrize("count", [3])
 def test_a_swarm_runs_until_ctrl_c(folder: Path, count: int) -> None:
     swarm = Process(str(count), "--schema", "ward.toml", command="swarm")
@@ -198,6 +232,28 @@ def test_a_swarm_runs_until_ctrl_c(folder: Path, count: int) -> None:
     assert code == 0
     for one in nodes:
         assert not (Path(one["directory"]) / "api.json").exists()  # each has left by itself
+
+
+@pytest.mark.skipif(os.name != "posix", reason="looks for processes as POSIX has them")
+def test_a_swarm_that_is_killed_leaves_no_node_behind(folder: Path) -> None:
+    swarm = Process("2", "--schema", "ward.toml", command="swarm")
+    nodes = [json.loads((Path(one["directory"]) / "api.json").read_text())["pid"] for one in swarm.said["nodes"]]
+    assert all(alive(pid) for pid in nodes)
+    swarm.end(signal.SIGKILL)
+    until(lambda: not any(alive(pid) for pid in nodes), "the nodes end too")
+    for one in swarm.said["nodes"]:
+        with Node(load("ward.toml"), data_dir=one["directory"]) as node:  # they left in order
+            assert node.log.verify() == []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and that nobody waits for does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_the_doctor_says_what_to_put_right(town: Town) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from outroute.cli._settings import Settings
-from outroute.errors import StoreError, TransportError
+from outroute.errors import DataError, StoreError, TransportError
 from outroute.identity import Identity
 from outroute.node import Node
 from outroute.node.causes import Causes
+from outroute.node.electing import Electing
 from outroute.node.joining import (
     SECRET_FILE,
     Joining,
@@ -148,6 +149,18 @@ def test_settings_are_kept_under_what_is_given(folder: Path) -> None:
         Settings.kept(home, {})
     with pytest.raises(TransportError, match="--advertise"):
         Joining(listen=place_of("0.0.0.0:7"))
+
+
+def test_a_budget_of_packets_is_kept_until_all_are_wanted_again(folder: Path) -> None:
+    home = folder / "thrifty"
+    home.mkdir()
+    assert Settings.kept(home, {"budget": None}).electing() == Electing()
+    Settings.kept(home, {"budget": "40"}).keep(home)
+    assert Settings.kept(home, {}).electing() == Electing(budget=40)
+    assert Settings.kept(home, {"budget": "all"}).electing() == Electing()
+    for wrong in ("0", "-3", "many", "4.5"):
+        with pytest.raises(DataError, match="budget"):
+            Settings(budget=wrong).electing()
 
 
 def load_single(folder: Path) -> object:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from outroute.cli._common import split_names, warn, write_files
 from outroute.cli._running import RunningNode, find_running
 from outroute.errors import DataError, StoreError
-from outroute.service.server_file import where_is
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +24,7 @@ __all__ = [
     "RULES_FILE",
     "SCHEMA_FILE",
     "keep_rules",
+    "keep_schema",
     "kept_rules",
     "loaded_schema",
     "mapping_for",
@@ -59,9 +59,11 @@ def open_node(directory: Path, schema: Path | None = None, *, restored: bool = F
     try:
         node = Node(loaded, data_dir=directory, approval=kept_rules(directory), restored=restored)
     except StoreError as error:
-        if error.code == "store.locked" and where_is(directory) is not None:
+        if error.code == "store.locked":
             raise StoreError(
-                f"the node in '{directory}' runs (outroute node): stop it first, or do this through its HTTP interface",
+                f"another process uses '{directory}': wait for the command that does. If it is a node that runs "
+                "(outroute node), its HTTP interface is off or does not answer: start it again with --http "
+                "127.0.0.1:0, or stop it first",
                 code="node.running",
             ) from error
         raise
@@ -116,7 +118,7 @@ def prepare(directory: Path, schema: Path | None) -> Schema:
                 f"{directory}",
                 code="node.missing",
             )
-        _keep(directory, schemas.load(schema), schemas.load_signatures(schema))
+        keep_schema(directory, schemas.load(schema), schemas.load_signatures(schema))
         waiting = schemas.unreviewed(schema)
         if waiting:
             warn(
@@ -152,7 +154,12 @@ def keep_rules(directory: Path, rules: Path | None) -> None:
     write_files({directory / RULES_FILE: rules.read_bytes()}, force=True)
 
 
-def _keep(directory: Path, schema: Schema, signatures: tuple[SchemaSignature, ...]) -> None:
+def keep_schema(directory: Path, schema: Schema, signatures: tuple[SchemaSignature, ...] = ()) -> None:
+    """Write a schema into a directory, with its landmarks and signatures.
+
+    Raises:
+        SchemaError: it names organisations, and too few of them signed it.
+    """
     from outroute.schema import drawn_landmarks, dumps, require_signed, write_signatures
 
     require_signed(schema, signatures)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from outroute.errors import MissingExtraError
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from outroute.node import Insight
+    from outroute.node.choosing import Pin
+    from outroute.node.comparing import Comparison
+    from outroute.node.pathways import Pathways
     from outroute.node.reports import Distillation, ObserveReport
     from outroute.schema import Schema
     from outroute.service import Client
-    from outroute.store import Approved, Kind, Noted, Queued, Review, State
+    from outroute.store import Approved, Entry, Kind, Noted, Problem, Queued, Review, State
     from outroute.tables.mapping import TableMapping
 
-__all__ = ["RunningNode", "find_running"]
+__all__ = ["RunningNode", "find_running", "insight_of"]
 
-ALL = 2**62
+LOG_PAGE = 1_000
+"""Entries of one request."""
 
 
 def find_running(directory: Path) -> RunningNode | None:
@@ -64,6 +68,37 @@ class _Journal:
         self.outbox = _Outbox(client)
 
 
+class RunningLog:
+    """``Node.log`` as far as commands read it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def head(self) -> tuple[int, str]:
+        """See ``AuditLog.head``."""
+        found = self._client.log(limit=0)
+        return int(found["count"]), str(found["head"])
+
+    def entries(self, after: int = 0, limit: int = 100) -> list[Entry]:
+        """See ``AuditLog.entries``; at most ``LOG_PAGE``."""
+        from outroute.store import Entry
+
+        found = self._client.log(after=after, limit=min(limit, LOG_PAGE))
+        return [Entry(**one) for one in found["entries"]]
+
+    def verify(self, head: str | None = None) -> list[Problem]:
+        """See ``AuditLog.verify``."""
+        from outroute.store import Problem
+
+        return [Problem(**one) for one in self._client.verify_log(head)["problems"]]
+
+    def export(self, stream: TextIO) -> int:
+        """See ``AuditLog.export``."""
+        text = self._client.export_log()
+        stream.write(text)
+        return text.count("\n") - 1
+
+
 class RunningNode:
     """A running node.
 
@@ -86,6 +121,11 @@ class RunningNode:
         return bytes.fromhex(self._health["node"])
 
     @property
+    def key(self) -> bytes:
+        """The node's public key."""
+        return next(bytes.fromhex(one["key"]) for one in self.client.peers()["peers"] if one["self"])
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """See ``Node.notices``."""
         return tuple(self._health["notices"])
@@ -96,9 +136,33 @@ class RunningNode:
 
         return observe_table(self.schema, table, mapping, self.client.observe_encoded)
 
-    def ask(self, case: Mapping[str, Any], *, case_id: str | None = None) -> Insight:
+    def ask(self, case: Mapping[str, Any], *, case_id: str | None = None, explain: bool = False) -> Insight:
         """See ``Node.ask``."""
-        return _insight(self.client.ask(case, case_id=case_id))
+        return insight_of(self.client.ask(case, case_id=case_id, explain=explain))
+
+    def compare(self, case: Mapping[str, Any], by: str, values: Sequence[Any] | None = None) -> Comparison:
+        """See ``Node.compare``."""
+        from outroute.node.comparing import Comparison
+
+        return Comparison.from_dict(self.client.compare(case, by, values))
+
+    def pins(self) -> tuple[Pin, ...]:
+        """See ``Node.pins``."""
+        from outroute.node.choosing import Pin
+
+        return tuple(Pin(**one) for one in self.client.pins()["pinned"])
+
+    def pin(self, node: str, *, by: str, why: str) -> Pin:
+        """See ``Node.pin``."""
+        from outroute.node.choosing import Pin
+
+        return Pin(**self.client.pin(node, by=by, why=why))
+
+    def unpin(self, node: str, *, by: str, why: str) -> Pin:
+        """See ``Node.unpin``."""
+        from outroute.node.choosing import Pin
+
+        return Pin(**self.client.unpin(node, by=by, why=why))
 
     def confirm(self, case: str, outcome: str) -> Noted:
         """See ``Node.confirm``."""
@@ -143,6 +207,17 @@ class RunningNode:
         """See ``Node.reject``."""
         return _approved(self.client.reject(digest, by=by, again=again))
 
+    def paths(self, *, top: int) -> Pathways:
+        """See ``Node.paths``."""
+        from outroute.node.pathways import Pathways
+
+        return Pathways.from_dict(self.client.paths(top=top))
+
+    @property
+    def log(self) -> RunningLog:
+        """See ``Node.log``."""
+        return RunningLog(self.client)
+
     def close(self) -> None:
         """End the connection; the node runs on."""
         self.client.close()
@@ -181,7 +256,9 @@ def _queued(rows: Sequence[Mapping[str, Any]]) -> Queued:
     )
 
 
-def _insight(content: Mapping[str, Any]) -> Insight:
+def insight_of(content: Mapping[str, Any]) -> Insight:
+    """An insight as the interface of a running node gives it."""
+    from outroute.node.explaining import Explanation
     from outroute.node.insight import Insight, Reach, Source
 
     def sources(name: str) -> tuple[Source, ...]:
@@ -200,6 +277,8 @@ def _insight(content: Mapping[str, Any]) -> Insight:
         disagreeing=sources("disagreeing"),
         calculations={name: (one["weight"], one["estimate"]) for name, one in content["calculations"].items()},
         anchor=content["anchor"],
+        basis=content["basis"],
+        explanation=Explanation.from_dict(content["explanation"]) if "explanation" in content else None,
         heterogeneity_known=content["heterogeneity_known"],
         abstained=content["abstained"],
         reach=Reach(**content["reach"]),

@@ -188,14 +188,23 @@ def migrate(
     kept = node / SCHEMA_FILE
     if not kept.exists():
         raise StoreError(f"There is no node in '{node}': give its directory with --node", code="node.missing")
-    moved = carry_over(
-        node,
-        schemas.load(kept),
-        schemas.load(new),
-        now=int(clock.time()),
-        signatures=schemas.load_signatures(new),
-        identity=load_identity(node, passphrase=lambda: find_passphrase(passphrase_file), create=False),
-    )
+    try:
+        moved = carry_over(
+            node,
+            schemas.load(kept),
+            schemas.load(new),
+            now=int(clock.time()),
+            signatures=schemas.load_signatures(new),
+            identity=load_identity(node, passphrase=lambda: find_passphrase(passphrase_file), create=False),
+        )
+    except StoreError as error:
+        if error.code != "store.locked":
+            raise
+        raise StoreError(
+            f"'{node}' is in use: carry it over while it does not run. Stop the node (Ctrl-C, or its service), run "
+            "this again, then start it and its successor",
+            code="node.running",
+        ) from error
     if as_json:
         emit_json(
             {

@@ -76,6 +76,7 @@ def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
                 "categories": list(item.categories),
                 "weight": str(item.weight),
                 "facet": item.facet,
+                "action": item.action,
                 "integer": item.integer,
                 "slots": item.width,
                 "description": item.description,
@@ -113,7 +114,7 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
         fields.add_column(label, justify="right" if label in ("weight", "slots") else "left", overflow="fold")
     for item in schema.fields:
         kind = "integer" if item.integer else item.kind.value
-        marks = ["facet"] * item.facet + ["not reviewed"] * (item.name in waiting)
+        marks = ["facet"] * item.facet + ["action"] * item.action + ["not reviewed"] * (item.name in waiting)
         cells = [item.name, kind, field_values(item), item.unit, str(item.weight), str(item.width), ", ".join(marks)]
         fields.add_row(*[Text(cell) for cell in cells])
     return lines, fields

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outroute.cli._common import write_files
-from outroute.errors import StoreError, TransportError
+from outroute.errors import DataError, StoreError, TransportError
 
 if TYPE_CHECKING:
+    from outroute.node.electing import Electing
     from outroute.node.joining import Joining
     from outroute.schema import Schema
 
@@ -34,6 +35,7 @@ class Settings:
     secret_file: str = ""
     members: str = ""
     open: bool = False
+    budget: str = ""
 
     @classmethod
     def kept(cls, directory: Path, given: Mapping[str, Any]) -> Settings:
@@ -64,6 +66,26 @@ class Settings:
         file = directory / SETTINGS_FILE
         if not file.exists() or file.read_text(encoding="utf-8") != content:
             write_files({file: content}, force=True)
+
+    def secret(self, directory: Path) -> Path:
+        """The file with the network secret, where there is one."""
+        from outroute.node.joining import SECRET_FILE
+
+        return Path(self.secret_file) if self.secret_file else directory / SECRET_FILE
+
+    def electing(self) -> Electing:
+        """How the node elects.
+
+        Raises:
+            DataError: the budget is no number of packets.
+        """
+        from outroute.node.electing import Electing
+
+        if self.budget in ("", "all"):
+            return Electing()
+        if not (self.budget.isascii() and self.budget.isdigit()):
+            raise DataError(f"--budget is a number of packets, or all: not {self.budget!r}", code="data.budget")
+        return Electing(budget=int(self.budget))
 
     def joining(self, directory: Path, schema: Schema) -> Joining:
         """How the node takes part.

@@ -76,6 +76,8 @@ def show_insight(insight: Insight, names: Mapping[str, str] | None = None, posit
     )
     if reach.unanswered:
         looked += f"; nobody answered for {reach.unanswered:,} cells"
+    if reach.short:
+        looked += f"; packets of {reach.short:,} cells may be missing: most of their holders fell silent"
     table.add_row("looked at", looked)
     print_table(table)
 

@@ -16,7 +16,9 @@ from outroute.cli.node import ask, confirm, observe, receive, status
 from outroute.cli.org import org_app
 from outroute.cli.outbox import outbox_app
 from outroute.cli.packet import packet_app
+from outroute.cli.paths import paths
 from outroute.cli.peers import peers
+from outroute.cli.pin import pin, unpin
 from outroute.cli.schema import schema_app
 from outroute.cli.serve import node
 from outroute.cli.swarm import swarm
@@ -60,6 +62,9 @@ app.command(rich_help_panel=_NODE)(observe)
 app.command(rich_help_panel=_NODE)(receive)
 app.command(rich_help_panel=_NODE)(ask)
 app.command(rich_help_panel=_NODE)(confirm)
+app.command(rich_help_panel=_NODE)(paths)
+app.command(rich_help_panel=_NODE)(pin)
+app.command(rich_help_panel=_NODE)(unpin)
 app.command(rich_help_panel=_NODE)(status)
 app.command(rich_help_panel=_NODE)(peers)
 app.command(rich_help_panel=_NODE)(doctor)

@@ -1,10 +1,11 @@
-"""``outroute demo``: sixteen airlines learn from each other, in this process, on real flights."""
+"""``outroute demo``: sixteen airlines learn from each other on real flights, in this process or over a network."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -12,10 +13,12 @@ import typer
 
 from outroute.cli._common import emit_json, err, handled, out, print_table, say
 from outroute.cli._options import Json
+from outroute.errors import DataError
 
 if TYPE_CHECKING:
+    from outroute.cli._demo_network import Network
     from outroute.node import Insight, Node
-    from outroute.trial import Fold, Progress, Result
+    from outroute.trial import Cases, Fold, Progress, Result
 
 __all__ = ["Steps", "demo", "steps"]
 
@@ -42,6 +45,15 @@ ASKER = "AS"
 COHORT = 5
 """Flights in a packet. Flights are no persons, so single ones would be allowed; five cost a fifth of the bytes."""
 SMALL, LARGE = 1_000, 10_000
+SHARE = 0.2
+"""Share of its flights that an airline uses over a real network: minutes on two cores."""
+
+
+class Transport(StrEnum):
+    """How the airlines' packets travel."""
+
+    LOCAL = "local"
+    DHT = "dht"
 
 
 class Steps(Protocol):
@@ -109,6 +121,24 @@ def demo(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the table as a picture (PNG, SVG or PDF).", show_default=False)
     ] = None,
+    transport: Annotated[
+        Transport, typer.Option(help="local: in this process. dht: a process for each airline, over a real network.")
+    ] = Transport.LOCAL,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1.0,
+            help=f"dht: share of its flights that an airline uses, 1,000 at least; {SHARE:g} when not given.",
+            show_default=False,
+        ),
+    ] = None,
+    airline: Annotated[
+        list[str] | None, typer.Option(help="dht: only this airline; may be repeated.", show_default=False)
+    ] = None,
+    kill: Annotated[
+        bool, typer.Option("--kill/--no-kill", help="dht: kill an airline's process, and ask again.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Sixteen airlines learn from each other, each keeping its own flights.
@@ -123,14 +153,29 @@ def demo(
     The small airlines (AS, F9, YV, HA, OO) are the point: most of them gain.
     Who does worse than alone stays in the table.
 
+    With --transport dht every airline is a process of its own (outroute
+    node): TLS, a network secret, members found in a DHT. So that it takes
+    minutes on two cores, airlines with more than 1,000 flights use --share of
+    theirs. Then one process is killed, and the others go on answering. Takes
+    the extras service and dht, and some 4 GB of memory.
+
     Examples:
 
     outroute demo
 
     outroute demo --plot airlines.png
+
+    outroute demo --transport dht
     """
     from outroute import datasets, trial
     from outroute.trial.routing import OutcomeRouting
+
+    if transport is Transport.DHT:
+        share = SHARE if share is None else share
+        _over_network(k=k, seed=seed, share=share, airlines=airline or [], kill=kill, plot=plot, as_json=as_json)
+        return
+    if share is not None or airline:
+        raise DataError("--share and --airline belong to --transport dht", code="demo.transport")
 
     started = time.monotonic()
     with steps("reading 336,776 flights") as shown:
@@ -175,11 +220,15 @@ class _Question:
         self.names[node.id.hex()] = site
         if site != ASKER or not len(fold.test[site]):
             return
-        columns = fold.test[site].columns
-        late = columns["departure"]
-        row = int(sorted(range(len(late)), key=lambda i: float(late[i]))[len(late) // 2])
-        self.case = {name: values[row] for name, values in columns.items()}
+        self.case = _typical(fold.test[site])
         self.insight = node.ask(self.case)
+
+
+def _typical(cases: Cases) -> dict[str, Any]:
+    """The flight in the middle of the day."""
+    late = cases.columns["departure"]
+    row = int(sorted(range(len(late)), key=lambda i: float(late[i]))[len(late) // 2])
+    return {name: values[row] for name, values in cases.columns.items()}
 
 
 def _table(result: Result) -> None:
@@ -254,3 +303,97 @@ def _show(question: _Question) -> None:
         f"{float(c['distance']):,.0f} miles, {c['weekday']}, due out at {float(c['departure']):.1f} h:"
     )
     show_insight(question.insight, names=question.names, positive="yes")
+
+
+def _over_network(
+    *, k: int, seed: int, share: float, airlines: list[str], kill: bool, plot: Path | None, as_json: bool
+) -> None:
+    """The demo between processes."""
+    from outroute.cli import _demo_network as network
+
+    network.need_extras()
+    import numpy as np
+
+    from outroute import datasets, trial
+    from outroute.cli._running import insight_of
+    from outroute.schema import encode_outcome
+
+    started = time.monotonic()
+    with network.ended_in_order(), steps("reading 336,776 flights") as shown:
+        flights = datasets.load("flights", k=1)
+        known = flights.rows(np.array([text is not None for text in flights.outcome]))
+        known = network.thinned(known, share, seed, airlines)
+        outcome = encode_outcome(flights.schema.outcome, known.outcome)
+        place = {pair: i for i, pair in enumerate(zip(known.site.tolist(), known.case.tolist(), strict=True))}
+        ours = network.OverNetwork(
+            k=k,
+            asker=ASKER,
+            kill=kill,
+            tell=_told(shown),
+            question=_typical,
+            truth=lambda site, cases: outcome[[place[site, case] for case in cases.tolist()]],
+        )
+        opponents = [one for one in trial.demo_opponents() if one.name in ("local", "pooled_boosting")]
+        result = trial.run(known, [ours, *opponents], repeats=1, seed=seed, progress=shown.method)
+    seconds = time.monotonic() - started
+    if plot is not None:
+        from outroute.trial.plots import forest
+
+        forest(result, plot)
+    if as_json:
+        extra = {"transport": "dht", "share": share, "network": ours.network.to_dict(), "insight": ours.insight}
+        emit_json(result.to_json() | extra | {"seconds_in_all": seconds, "k": k})
+        return
+    _table(result)
+    _network_sentence(result, ours.network, share)
+    if ours.insight is not None:
+        question = _Question()
+        question.insight, question.case, question.names = insight_of(ours.insight), ours.case, ours.names
+        _show(question)
+    say(f"\n{seconds:.0f} seconds. Next, a network of your own: outroute swarm 5 --schema SCHEMA")
+    if plot is not None:
+        say(f"Picture: {plot}")
+
+
+def _told(shown: Steps) -> Callable[[str, int, int], None]:
+    """Progress of the network: on the bar, and where that is none, a line for each step."""
+    said = ""
+
+    def tell(text: str, done: int, total: int) -> None:
+        nonlocal said
+        shown.inner(f"{text} ({done:,} of {total:,})" if total > 1 else text, done, total)
+        stage = text.lstrip("0123456789, ")
+        if not err.is_terminal and stage != said:
+            said = stage
+            say(text)
+
+    return tell
+
+
+def _network_sentence(result: Result, network: Network, share: float) -> None:
+    """What the processes counted, and what the kill did."""
+    flights = sum(result.sizes[site].rows for site in result.sites)
+    small = [site for site in result.sites if result.sizes[site].rows < SMALL]
+    lines = [
+        f"{network.processes} airlines, {network.processes} processes, {flights:,} flights ({share:g} of an airline's, "
+        f"at least 1,000). {network.asked:,} questions about days held out, all of those flights.",
+        f"{network.acknowledged:,} of {network.packets:,} packets acknowledged by most of the nodes that keep them, "
+        f"{network.publish_seconds:.0f} seconds after the first flight was observed. {network.records_out:,} records "
+        f"left an airline; {network.bytes_sent:,} bytes on the wire (frames before TLS, by the nodes' own counters).",
+    ]
+    if small:
+        alone, ours = (result.score(m, "log_loss", small) for m in ("local", "outroute"))
+        word = "better" if ours < alone else "WORSE"
+        lines.insert(0, f"airlines under {SMALL:,} flights: {abs(alone - ours):.3f} {word} than on their own")
+    if network.unanswered_cells:
+        lines.append(f"Nobody answered for {network.unanswered_cells:,} cells.")
+    after = network.afterwards
+    if after is not None:
+        thin, among = after.asked - after.answered, "its packets" if after.contributed else "none of its packets"
+        lines.append(
+            f"{after.killed}'s process was killed (SIGKILL; {after.packets:,} packets). A new node without flights "
+            f"joined the others and asked about {after.asked:,} flights of {after.asker}: {after.answered:,} answered "
+            f"from {after.found:,} packets, {among} among those that counted most; {thin:,} too unlike all of them; "
+            f"{after.unanswered_cells:,} cells unanswered; log-loss {after.log_loss:.3f}."
+        )
+    out.print("\n" + "\n".join(lines), markup=False, highlight=False)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, split_names, warn, working
-from outroute.cli._node_dir import SCHEMA_FILE, open_node, others, several
+from outroute.cli._node_dir import SCHEMA_FILE, reach_node, several
 from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
+from outroute.cli._running import RunningNode
 from outroute.cli._views import show_trial
 from outroute.cli.demo import steps
 from outroute.errors import DataError, PrivacyError
@@ -208,10 +209,14 @@ def _peers(packets: list[Path] | None, node: Path | None) -> PacketArray:
         parts.append(as_packets(data[: len(data) - rest]))
     own = b""
     if node is not None:
-        with open_node(node) as opened:
-            parts.append(others(opened))
-            assert opened.identity is not None
-            own = opened.identity.public_key
+        with reach_node(node) as opened:
+            if isinstance(opened, RunningNode):
+                parts.append(as_packets(opened.client.received()))
+                own = opened.key
+            else:
+                assert opened.identity is not None
+                parts.append(opened.received())
+                own = opened.identity.public_key
     found = np.concatenate([np.empty(0, dtype=PACKET_DTYPE), *parts])
     if own:
         found = found[(found["author"] != np.frombuffer(own, dtype=np.uint8)).any(axis=1)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outroute.cli._common import emit_json, handled, out, say, warn, working
-from outroute.cli._node_dir import keep_rules, open_node, reach_node, several
+from outroute.cli._common import emit_json, handled, out, say, warn, working, write_files
+from outroute.cli._node_dir import keep_rules, reach_node, several
 from outroute.cli._options import DEFAULT_DIR, Force, Json, NodeDir
 from outroute.cli._running import RunningNode, find_running
 from outroute.cli._views import AGREEING
 from outroute.errors import DataError, StoreError, TransportError
 from outroute.service.server_file import where_is
+
+if TYPE_CHECKING:
+    from outroute.node.reports import HandedOver
 
 __all__ = ["distil", "publish"]
 
@@ -113,22 +116,26 @@ def publish(
 
     outroute publish -o north.orp --to south --node north
     """
-    if where_is(node) is not None and find_running(node) is not None:
-        raise StoreError(
-            "This node runs and hands over what is approved by itself: see outroute status. To write a file instead, "
-            "stop it first",
-            code="node.running",
-        )
     if output is None or to is None:
+        if where_is(node) is not None and find_running(node) is not None:
+            raise StoreError(
+                "This node runs and hands over what is approved by itself: see outroute status. To write a file "
+                "besides, give -o FILE --to NAME --all",
+                code="node.running",
+            )
         raise TransportError(
             "This node does not run: outroute node makes it part of a network, where it hands over by itself. Without "
             "one, give -o FILE --to NAME, and the receiver runs outroute receive FILE",
             code="publish.file",
         )
     writable(output, force)
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
+        runs = isinstance(opened, RunningNode)
         with working("Writing what is approved"):
-            handed = opened.hand_over(output, to=to, again=again)
+            if isinstance(opened, RunningNode):
+                handed = _written(opened, output, to, again=again)
+            else:
+                handed = opened.hand_over(output, to=to, again=again)
         pending = opened.counts()["packets_pending"]
     if as_json:
         emit_json(
@@ -152,11 +159,29 @@ def publish(
         say(f"They run: outroute receive {output.name}. What has left cannot be made unread; see outroute withdraw.")
     else:
         out.print("Nothing approved waits to be handed over; no file was written", highlight=False)
+        if runs and not again:
+            say("The running node hands over by itself what is approved; --all writes that to a file too.")
     if pending:
         say(
             f"{several(pending, 'packet')} still {'wait' if pending != 1 else 'waits'} for approval: outroute outbox "
             f"show --node {node}"
         )
+
+
+def _written(running: RunningNode, output: Path, to: str, *, again: bool) -> HandedOver:
+    """What a running node hands over, in a file; it counts as handed over before the file is there."""
+    from outroute.node.reports import HandedOver
+
+    content, packets, withdrawals = running.client.hand_over(to=to, again=again)
+    if content:
+        try:
+            write_files({output: content}, force=True)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write '{output}': {error.strerror}; the node counts it as handed over: give --all next time",
+                code="file.write",
+            ) from None
+    return HandedOver(packets=packets, withdrawals=withdrawals, content=content)
 
 
 def writable(path: Path, force: bool) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, warn, working, write_files
-from outroute.cli._node_dir import open_node, several
+from outroute.cli._node_dir import reach_node, several
 from outroute.cli._options import DEFAULT_DIR, Force, Json, NodeDir
 from outroute.errors import DataError
 
@@ -65,7 +66,7 @@ def show(
     kinds = {event.value for event in Event}
     if kind is not None and kind not in kinds:
         raise DataError(f"There is no kind '{kind}': one of {', '.join(sorted(kinds))}", code="log.kind")
-    with open_node(node) as opened:
+    with reach_node(node) as opened:
         count, head = opened.log.head()
         begin = after if after is not None else 0 if kind is not None else max(0, count - first)
         entries, more = _read(opened.log, begin, first, kind, newest=after is None)
@@ -117,7 +118,7 @@ def verify(
     outroute log verify north.log --head 5d41402abc4b
     """
     if file is None:
-        with open_node(node) as opened, working("Checking the log"):
+        with reach_node(node) as opened, working("Checking the log"):
             problems = opened.log.verify(head)
             count, newest = opened.log.head()
     else:
@@ -154,10 +155,10 @@ def export(
 
     outroute log export -o north.log --node north
     """
-    with open_node(node) as opened, working("Writing the log"):
+    with reach_node(node) as opened, working("Writing the log"):
         stream = io.StringIO()
         count = opened.log.export(stream)
-        head = opened.log.head()[1]
+        head = str(json.loads(stream.getvalue().rstrip("\n").rpartition("\n")[2])["head"])
         write_files({output: stream.getvalue()}, force=force)
     if as_json:
         emit_json({"entries": count, "head": head, "file": str(output)})

@@ -18,11 +18,11 @@ from outroute.cli._common import (
     warn,
     working,
 )
+from outroute.cli._explain import picture, show_comparison, show_explanation
 from outroute.cli._node_dir import (
     SCHEMA_FILE,
     loaded_schema,
     mapping_for,
-    open_node,
     others,
     reach_node,
     refuse_successor,
@@ -136,24 +136,29 @@ def receive(
     from outroute.packet import PACKET_BYTES, Rejection
 
     data = read_packets(file)
-    with open_node(node, schema) as opened, working(f"Checking {len(data) // PACKET_BYTES:,} packets"):
-        refused = opened.receive(data)
-        held = others(opened)
-        own = len(opened.received()) - len(held)
+    with reach_node(node, schema) as opened, working(f"Checking {len(data) // PACKET_BYTES:,} packets"):
+        if isinstance(opened, RunningNode):
+            done = opened.client.receive(data)
+            refused = {Rejection[name.upper()]: number for name, number in done["refused"].items()}
+            held, authors, own = (done["in_force"][name] for name in ("packets", "nodes", "own"))
+        else:
+            refused = opened.receive(data)
+            foreign = others(opened)
+            held, authors = len(foreign), len({author.tobytes() for author in foreign["author"]})
+            own = len(opened.received()) - held
         served = opened.schema
     count = -(-len(data) // PACKET_BYTES) - sum(refused.values())
-    authors = len({author.tobytes() for author in held["author"]})
     if as_json:
         emit_json(
             {
                 "accepted": count,
                 "refused": {reason.name.lower(): n for reason, n in refused.items()},
-                "in_force": {"packets": len(held), "nodes": authors},
+                "in_force": {"packets": held, "nodes": authors},
             }
         )
     else:
         out.print(
-            f"{several(count, 'packet')} accepted; {several(len(held), 'packet')} of "
+            f"{several(count, 'packet')} accepted; {several(held, 'packet')} of "
             f"{several(authors, 'other node')} in force here now",
             highlight=False,
         )
@@ -181,28 +186,76 @@ def ask(
     case: Annotated[
         str | None, typer.Option("--case", help="Remember the question, to confirm its outcome later.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say who was believed and why, and which packets lost.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="With --explain: draw it as a picture (PNG, SVG or PDF).", show_default=False),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="Compare outcomes by this action, all else equal.", show_default=False),
+    ] = None,
+    actions: Annotated[
+        str | None,
+        typer.Option("--values", help="With --by: values to compare, a,b,c; default all.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask what happened to cases like this one, here and elsewhere.
 
     A question never leaves this node: packets near the case are ranked here.
 
-    Example:
+    Examples:
 
     outroute ask age=54 sex=male chol=239 --node north --case visit-17
+
+    outroute ask age=54 sex=male chol=239 --node north --explain
+
+    outroute ask age=54 sex=male chol=239 --node north --by drug
     """
     question = _question(values)
+    if by is not None:
+        if explain or plot is not None or case is not None:
+            raise DataError("--by compares answers: leave out --explain, --plot and --case", code="data.question")
+        _compare(node, question, by, actions, as_json)
+        return
+    if actions is not None:
+        raise DataError("--values are those of an action: name it with --by", code="data.question")
+    explain = explain or plot is not None
     with reach_node(node) as opened:
         with working("Asking"):
-            insight = opened.ask(question, case_id=case)
+            insight = opened.ask(question, case_id=case, explain=explain)
         own = opened.id.hex()
         positive = positive_class(opened.schema)
+    if plot is not None:
+        picture(insight, positive, plot)
     if as_json:
         emit_json(insight.to_dict() | {"positive": positive, "node": own})
         return
     show_insight(insight, positive=positive)
+    if explain:
+        show_explanation(insight, positive)
+    if plot is not None:
+        say(f"Picture: {plot}")
     if case is not None:
         say(f"Remembered. Once the outcome is known: outroute confirm {case} OUTCOME --node {node}")
+
+
+def _compare(node: Path, question: dict[str, Any], by: str, actions: str | None, as_json: bool) -> None:
+    """``ask --by``."""
+    wanted = None if actions is None else [value.strip() for value in actions.split(",")]
+    with reach_node(node) as opened:
+        with working("Comparing"):
+            found = opened.compare(question, by, wanted)
+        own = opened.id.hex()
+        outcome = opened.schema.outcome
+        positive = positive_class(opened.schema)
+    if as_json:
+        emit_json(found.to_dict() | {"positive": positive, "node": own})
+    else:
+        show_comparison(found, positive, outcome.unit)
 
 
 def _question(values: list[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from outroute.cli._org_dir import (
 )
 from outroute.cli._org_views import node_view, organisation_view
 from outroute.errors import DataError, StoreError
+from outroute.service.server_file import where_is
 
 if TYPE_CHECKING:
     from outroute.identity import Certificate, Identity
@@ -156,6 +157,8 @@ def install(
         emit_json({"node": own.public_key.hex(), "organisation": one.organisation.hex(), "until": one.not_after})
         return
     say(f"The node belongs to organisation {one.organisation.hex()[:16]} until {day(one.not_after)}.")
+    if where_is(node) is not None:
+        say("It runs: it shows the certificate from its next start on.")
 
 
 @org_app.command("rotate")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from outroute.service.server import Server
 
 __all__ = ["node"]
+
+ORPHAN_SECONDS = 60.0
+"""Seconds that a node may take to leave once its standard input has ended; nobody would notice that it hangs."""
 
 
 @handled
@@ -63,9 +69,18 @@ def node(
     members: Annotated[
         Path | None, typer.Option("--members", help="Signed list of a closed network's members.", show_default=False)
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help="Packets fetched for a question at most, those that help most; or all.", show_default=False
+        ),
+    ] = None,
     open_network: Annotated[bool, typer.Option("--open", help="A network that anybody may join.")] = False,
     restored: Annotated[
         bool, typer.Option("--restored", help="The directory comes from a backup: go on in a new incarnation.")
+    ] = False,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Leave when standard input ends: for programs that start nodes.")
     ] = False,
     log_level: Annotated[str, typer.Option(help="Least level that is logged: debug, info, warning, error.")] = "info",
     as_json: Json = False,
@@ -96,7 +111,7 @@ def node(
 
     # Many small matrices all the time: several threads of a busy machine would wait for each other.
     threadpool_limits(limits=1)
-    stop = _Stop()
+    stop = _Stop(until_eof=until_eof)
     loaded = prepare(data_dir, schema)
     given: dict[str, Any] = {
         "listen": listen,
@@ -108,12 +123,21 @@ def node(
         "secret_file": "" if secret_file is None else str(secret_file.absolute()),
         "members": "" if members is None else str(members.absolute()),
         "open": open_network,
+        "budget": budget,
     }
     settings = Settings.kept(data_dir, given)
-    joining = settings.joining(data_dir, loaded)
+    electing, joining = settings.electing(), settings.joining(data_dir, loaded)
     log_to(sys.stderr, levels[log_level])
     with working("Joining"):
-        living = LivingNode(loaded, data_dir, joining=joining, rules=data_dir / RULES_FILE, restored=restored)
+        living = LivingNode(
+            loaded,
+            data_dir,
+            joining=joining,
+            rules=data_dir / RULES_FILE,
+            restored=restored,
+            electing=electing,
+            secret_file=settings.secret(data_dir) if joining.secrets.known else None,
+        )
     server: Server | None = None
     try:
         if settings.http != "off":
@@ -181,19 +205,34 @@ def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json
 
 
 class _Stop:
-    """Waits for Ctrl-C or SIGTERM; the second one ends the process without draining."""
+    """Waits for Ctrl-C or SIGTERM; the second one ends the process without draining.
 
-    def __init__(self) -> None:
+    Args:
+        until_eof: the end of standard input counts as well.
+    """
+
+    def __init__(self, *, until_eof: bool) -> None:
         self._wanted = threading.Event()
         if threading.current_thread() is threading.main_thread():
             for name in ("SIGINT", "SIGTERM"):
                 signal.signal(getattr(signal, name), self._on)
+        if until_eof:
+            threading.Thread(target=self._until_eof, name="outroute-input", daemon=True).start()
 
     def _on(self, *_: object) -> None:
         if self._wanted.is_set():
             raise SystemExit(EXIT_INTERRUPTED)
         self._wanted.set()
         say("Leaving: what is approved is handed over first. Again to end at once.")
+
+    def _until_eof(self) -> None:
+        """In a thread: whoever started this node has gone, or wants it to go."""
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):  # not sys.stdin, whose lock would be held when the interpreter ends
+                pass
+        self._wanted.set()
+        time.sleep(ORPHAN_SECONDS)
+        os._exit(EXIT_INTERRUPTED)
 
     def wait(self) -> None:
         """Until a signal comes."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, working
-from outroute.cli._node_dir import open_node, several
+from outroute.cli._node_dir import reach_node, several
 from outroute.cli._options import DEFAULT_DIR, NO_REASON, By, Json, NodeDir, Reason
+from outroute.cli._running import RunningNode
 from outroute.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from outroute.node.reports import TakenBack
-    from outroute.store import Withdrawn
 
 __all__ = ["correct", "erase", "withdraw"]
 
@@ -75,14 +76,18 @@ def withdraw(
         wanted |= {"since": _second(since), "until": _second(until, end=True)}
         if wanted["since"] >= wanted["until"]:
             raise DataError(f"--since {since} lies after --until {until}", code="withdraw.time")
-    with open_node(node) as opened, working("Withdrawing"):
+    with reach_node(node) as opened, working("Withdrawing"):
         if ways[2]:  # a bucket that has begun before may hold what was observed since
             wanted["since"] = opened.schema.time.bucket(wanted["since"])
-        done = opened.withdraw(**wanted, by=by, reason=reason)
+        if isinstance(opened, RunningNode):
+            done = opened.client.withdraw(**wanted, by=by, reason=reason)
+        else:
+            done = _numbers(opened.withdraw(**wanted, by=by, reason=reason))
+        runs = isinstance(opened, RunningNode)
     if as_json:
-        emit_json(_numbers(done) | {"by": by})
+        emit_json(_shown(done) | {"by": by})
         return
-    _tell(done, node)
+    _tell(done, node, runs)
 
 
 @handled
@@ -97,13 +102,18 @@ def correct(by: By, node: NodeDir = DEFAULT_DIR, reason: Reason = NO_REASON, as_
 
     outroute correct --by "Dr. Weber" --node north
     """
-    with open_node(node) as opened, working("Correcting"):
-        done = opened.correct(by=by, reason=reason)
+    with reach_node(node) as opened, working("Correcting"):
+        if isinstance(opened, RunningNode):
+            done = opened.client.correct(by=by, reason=reason)
+        else:
+            back = opened.correct(by=by, reason=reason)
+            done = _numbers(back) | {"corrected": back.applied}
+        runs = isinstance(opened, RunningNode)
     if as_json:
-        emit_json(_numbers(done) | {"corrected": done.applied, "by": by})
+        emit_json(_shown(done) | {"corrected": done["corrected"], "by": by})
         return
-    out.print(f"{several(done.applied, 'case')} corrected", highlight=False)
-    _tell(done, node)
+    out.print(f"{several(done['corrected'], 'case')} corrected", highlight=False)
+    _tell(done, node, runs)
 
 
 @handled
@@ -133,11 +143,16 @@ def erase(
     name = sys.stdin.readline().rstrip("\r\n") if subject == "-" else subject
     if not name:
         raise DataError("Name the subject: standard input is empty", code="erase.subject")
-    with open_node(node) as opened, working("Erasing"):
-        done = opened.erase(name, by=by)
-    known = bool(done.observations or done.questions)
+    with reach_node(node) as opened, working("Erasing"):
+        if isinstance(opened, RunningNode):
+            done = opened.client.erase(name, by=by)
+        else:
+            gone = opened.erase(name, by=by)
+            done = _numbers(gone.withdrawn) | {"observations": gone.observations, "questions": gone.questions}
+        runs = isinstance(opened, RunningNode)
+    known = bool(done["observations"] or done["questions"])
     if as_json:
-        emit_json(_numbers(done.withdrawn) | {"observations": done.observations, "questions": done.questions, "by": by})
+        emit_json(_shown(done) | {"observations": done["observations"], "questions": done["questions"], "by": by})
     elif not known:
         out.print("This node knows nothing about this subject", highlight=False)
     if not known:
@@ -145,10 +160,10 @@ def erase(
     if as_json:
         return
     out.print(
-        f"{several(done.observations, 'observation')} and {several(done.questions, 'question')} deleted",
+        f"{several(done['observations'], 'observation')} and {several(done['questions'], 'question')} deleted",
         highlight=False,
     )
-    _tell(done.withdrawn, node)
+    _tell(done, node, runs)
     say("Backups and tables outside this node are not touched: erase the subject there too.")
 
 
@@ -166,23 +181,34 @@ def _second(text: str, *, end: bool = False) -> int:
 
 
 def _numbers(done: TakenBack) -> dict[str, Any]:
-    found: dict[str, Any] = {"withdrawn": len(done.ids), "dropped": len(done.dropped), "freed": done.freed}
-    if done.successors:
-        found["successors"] = {
+    """What became of packets, as the interface of a running node says it."""
+    return {
+        "withdrawn": len(done.ids),
+        "dropped": len(done.dropped),
+        "freed": done.freed,
+        "successors": {
             str(place): {"withdrawn": len(one.ids), "dropped": len(one.dropped)} for place, one in done.successors
-        }
-    return found
+        },
+    }
 
 
-def _tell(done: TakenBack, node: Path) -> None:
+def _shown(done: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: done[name] for name in ("withdrawn", "dropped", "freed")}
+    return found | ({"successors": done["successors"]} if done["successors"] else {})
+
+
+def _tell(done: Mapping[str, Any], node: Path, runs: bool) -> None:
     """What became of the packets here and under a successor of the schema, and what is to do next."""
-    found: list[tuple[Path, Withdrawn]] = [(node, done), *done.successors]
+    found = [(str(node), done), *done["successors"].items()]
     for place, one in found:
-        if len(one.ids):
-            out.print(f"{several(len(one.ids), 'packet')} withdrawn in {place}", markup=False, highlight=False)
-            say(f"Next: outroute publish -o FILE --to NAME --node {place}: only then others drop what they have.")
-        if len(one.dropped):
-            text = f"{several(len(one.dropped), 'packet')} dropped in {place}; nobody had approved them"
+        if one["withdrawn"]:
+            out.print(f"{several(one['withdrawn'], 'packet')} withdrawn in {place}", markup=False, highlight=False)
+            if runs and place == str(node):
+                say("The running node tells the others within seconds: only then they drop what they have.")
+            else:
+                say(f"Next: outroute publish -o FILE --to NAME --node {place}: only then others drop what they have.")
+        if one["dropped"]:
+            text = f"{several(one['dropped'], 'packet')} dropped in {place}; nobody had approved them"
             out.print(text, markup=False, highlight=False)
-    if not any(len(one.ids) or len(one.dropped) for _, one in found):
+    if not any(one["withdrawn"] or one["dropped"] for _, one in found):
         out.print("No packet had to be taken back", highlight=False)

@@ -3,7 +3,9 @@
 It composes a ``Node`` with a ``MeshTransport`` and does by itself what must not wait for a call: handing over what is
 approved until it is acknowledged, calling again those it has lost, keeping places for the next start.
 
-A ``Node`` is used by one thread at a time: ``LivingNode.using`` hands it out.
+``LivingNode.using`` hands the ``Node`` out to one thread at a time. Two things need not wait for that: a question goes
+on while packets are made or handed over (``LivingNode.ask``), since neither changes what answers rest on, and what only
+reads the node's files (``LivingNode.looking``) goes on always.
 """
 
 from __future__ import annotations
@@ -13,20 +15,27 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from outroute.errors import OutrouteError, TransportError
 from outroute.node.approval import Approval, default_approval, load_rules
+from outroute.node.asking import PROBES
 from outroute.node.causes import Causes
+from outroute.node.comparing import Comparison
+from outroute.node.electing import Electing
+from outroute.node.entering import Entering
+from outroute.node.insight import Insight, Insights
 from outroute.node.joining import Joining, Place, keep_peers, kept_peers
 from outroute.node.local import Shelf
 from outroute.node.members import Pinned
 from outroute.node.meshing import mesh_for
 from outroute.node.node import Node
+from outroute.node.pathways import TOP, Pathways
 from outroute.node.portal import run
 from outroute.node.reports import Distillation, Published
+from outroute.node.rotating import Rotating
 from outroute.schema import Schema
 from outroute.store import State, load_identity
 from outroute.transports import Announcement, Role, UnreachableError
@@ -45,8 +54,6 @@ TWIN_SECONDS = 30.0
 """Seconds between looks at whether somebody else announces with this node's key; twice in a row is no echo."""
 SWEEP_SECONDS = 3600.0
 """Seconds between deletions of what has expired."""
-PORT_ATTEMPTS = 8
-"""Attempts to find one number that is free for TCP and UDP."""
 
 _log = logging.getLogger("outroute.node")
 
@@ -58,9 +65,10 @@ class LivingNode:
         schema: what it serves.
         data_dir: its directory.
         joining: how it takes part.
-        approval, restored, clock: see ``Node``.
+        approval, restored, electing, clock: see ``Node``.
         rules: file of rules of approval; while it is there it counts instead of ``approval``, read at each ``distil``.
         hand_over_seconds: between looks at whether something waits to be handed over.
+        secret_file: where the network secret of ``joining`` was read; read again when the file changes.
 
     Raises:
         TransportError: a port is taken, or nobody answered at any place to join and this node was in no network before.
@@ -76,14 +84,20 @@ class LivingNode:
         approval: Approval | None = None,
         rules: Path | None = None,
         restored: bool = False,
+        electing: Electing | None = None,
         clock: Callable[[], float] = time.time,
         hand_over_seconds: float = HAND_OVER_SECONDS,
+        secret_file: Path | None = None,
     ) -> None:
         self.schema, self.directory = schema, Path(data_dir)
         self._approval, self._rules = approval or default_approval(schema), rules
         self.joining = joining or Joining()
         self._clock, self._wait = clock, hand_over_seconds
         self._lock = threading.RLock()
+        """Held by whoever changes what the node knows or has made."""
+        self._answering = threading.RLock()
+        """Held by whoever asks, or changes what answers rest on; taken after ``_lock``, never before."""
+        self._rotating = None if secret_file is None else Rotating(secret_file, self.joining.secrets)
         self._stop, self._wake = threading.Event(), threading.Event()
         self._background: threading.Thread | None = None
         self.problems: dict[str, str] = {}
@@ -107,8 +121,11 @@ class LivingNode:
         self.mesh, self.finder = mesh_for(
             schema, self.directory, identity, self.joining, pinned=self.pinned, clock=self._now
         )
+        self._entering = Entering(
+            self.mesh, self.finder, joining=self.joining, directory=self.directory, pinned=self.pinned, key=self.key
+        )
         try:
-            self._start()
+            self.problems |= self._entering.enter()
             self.node = Node(
                 schema,
                 transport=self.mesh,
@@ -117,6 +134,7 @@ class LivingNode:
                 clock=clock,
                 approval=self._approval_now(),
                 restored=restored,
+                electing=electing or Electing(),
             )
         except BaseException:
             self._abandon()
@@ -131,51 +149,13 @@ class LivingNode:
     def _now(self) -> int:
         return int(self._clock())
 
-    # starting -----------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        """Take a port, and join."""
-        listen = self.joining.listen
-        for attempt in range(PORT_ATTEMPTS):
-            try:
-                self._listen(listen if attempt or listen.port else replace(listen, port=self.joining.prefer))
-                break
-            except TransportError as error:
-                # A free UDP port may be a taken TCP port: another one, unless this one was asked for.
-                if error.code != "transport.listen" or listen.port or attempt == PORT_ATTEMPTS - 1:
-                    raise
-                if self.finder is not None:
-                    run(self.finder.close())
-        known = self.places()
-        try:
-            run(self.mesh.join(map(str, known)))
-        except OutrouteError as error:
-            if not kept_peers(self.directory) and self.joining.join:
-                raise
-            self.problems["join"] = str(error)
-
-    def _listen(self, listen: Place) -> None:
-        port = listen.port
-        if self.finder is not None:
-            bootstrap = [(place.host.strip("[]"), place.port) for place in self.places()]
-            host = "" if listen.anywhere or not _is_ipv4(listen.host) else listen.host
-            udp = self.finder.start(host=host, port=self.joining.dht or port, bootstrap=bootstrap)
-            port = port or (udp if not self.joining.dht else 0)
-        advertise = self.joining.advertise
-        run(self.mesh.start(listen.host, port, advertise=None if advertise is None else str(advertise)))
-
     def places(self) -> list[Place]:
         """Whom to call: those named, those listed, those met before; this node itself left out."""
-        listed = [] if self.pinned is None else self.pinned.places(self.key)
-        found = dict.fromkeys([*self.joining.join, *listed, *kept_peers(self.directory)])
-        return [place for place in found if str(place) != self.mesh.endpoint]
+        return self._entering.places()
 
     def _abandon(self) -> None:
         """Nothing may stay open when the start failed."""
-        with contextlib.suppress(OutrouteError):
-            run(self.mesh.stop())
-        if self.finder is not None:
-            run(self.finder.close())
+        self._entering.abandon()
         if isinstance(self.mesh.shelf, Shelf):
             self.mesh.shelf.close()
 
@@ -184,8 +164,33 @@ class LivingNode:
     @contextlib.contextmanager
     def using(self) -> Iterator[Node]:
         """The node, for this thread alone until the block ends."""
-        with self._lock:
+        with self._lock, self._answering:
             yield self.node
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Node]:
+        """The node, to read what its files hold: counts, the outbox, the log. Others go on meanwhile."""
+        yield self.node
+
+    def ask(self, case: Mapping[str, Any], **wanted: Any) -> Insight:
+        """See ``Node.ask``; goes on while packets are made or handed over."""
+        with self._answering:
+            return self.node.ask(case, **wanted)
+
+    def compare(self, case: Mapping[str, Any], by: str, values: Sequence[Any] | None, *, probes: int) -> Comparison:
+        """See ``Node.compare``; goes on while packets are made or handed over."""
+        with self._answering:
+            return self.node.compare(case, by, values, probes=probes)
+
+    def ask_many(self, cases: Sequence[Mapping[str, Any]], *, probes: int = PROBES) -> Insights:
+        """See ``Node.ask_many``; goes on while packets are made or handed over."""
+        with self._answering:
+            return self.node.ask_many(cases, probes=probes)
+
+    def paths(self, *, top: int = TOP) -> Pathways:
+        """See ``Node.paths``; goes on while packets are made or handed over."""
+        with self._answering:
+            return self.node.paths(top=top)
 
     def needs(self, role: Role) -> None:
         """Refuse what this node does not do.
@@ -286,7 +291,7 @@ class LivingNode:
 
     def _live(self) -> None:
         """The background thread."""
-        due = dict.fromkeys(("hand over", "join", "peers", "twins", "sweep"), time.monotonic())
+        due = dict.fromkeys(("hand over", "secret", "join", "peers", "twins", "sweep"), time.monotonic())
         due["sweep"] += SWEEP_SECONDS
         waited = 0.0
         members = -1
@@ -304,6 +309,9 @@ class LivingNode:
                     0.0 if self._try("hand over", self._all_handed_over) else min(waited * 2 or 2.0, HAND_OVER_MOST)
                 )
                 due["hand over"] = now + waited
+            if now >= due["secret"]:
+                self._try("secret", self._read_secret_again)
+                due["secret"] = now + CALL_AGAIN_SECONDS
             if now >= due["join"]:
                 self._try("join", self._call_again)
                 due["join"] = now + CALL_AGAIN_SECONDS
@@ -346,14 +354,23 @@ class LivingNode:
         """While this node is alone, and when a list of members names some that it does not know: call."""
         if self.pinned is not None and self.pinned.refresh():
             _log.info("new list of members", extra={"number": self.pinned.list.number})
-        live = self.mesh.peers()
-        if len(live) > 1:
+        if len(self.mesh.peers()) > 1:
             return True
         places = self.places()
         if places:
             run(self.mesh.join(map(str, places)))
             if self.finder is not None:
                 self.finder.bootstrap([(place.host.strip("[]"), place.port) for place in places])
+        return True
+
+    def _read_secret_again(self) -> bool:
+        """The secret rotates while the node runs: connections made from now on prove the new one."""
+        found = None if self._rotating is None else self._rotating.refresh()
+        if found is not None:
+            self.mesh.link.secrets = found
+            if self.finder is not None:
+                self.finder.secrets = found
+            _log.info("network secret read again", extra={"secrets": len(found.known)})
         return True
 
     def _look_for_twin(self) -> None:
@@ -392,7 +409,7 @@ class LivingNode:
                 self._try("hand over", self._all_handed_over)
             self._try("peers", self._keep_peers)
         finally:
-            with self._lock:
+            with self._lock, self._answering:
                 try:
                     with contextlib.suppress(UnreachableError):
                         self.node.close()
@@ -406,8 +423,3 @@ class LivingNode:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _is_ipv4(host: str) -> bool:
-    parts = host.split(".")
-    return len(parts) == 4 and all(part.isdecimal() and int(part) < 256 for part in parts)

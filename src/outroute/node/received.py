@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ RECEIVED_DIRECTORY = "received"
 
 
 class Received:
-    """Keeps accepted packets, on disk where the node does; opened when first needed.
+    """Keeps accepted packets, on disk where the node does; opened when first needed. Safe for threads.
 
     They are filed by cell alone, without facets: a withdrawal names its cell but has no conditions that would name
     its facets.
@@ -36,18 +37,20 @@ class Received:
         self._store: PacketStore | None = None
         self._packets: PacketArray | None = None
         self._places: dict[int, bytes] = {}
+        self._lock = threading.RLock()
 
     def add(self, packets: PacketArray, now: int) -> NDArray[np.uint8]:
         """Keep accepted packets, in one durable commit; an ``outroute.placement.Kept`` each."""
-        if self._store is None:
-            self._store = PacketStore(self._directory)
-        self._packets = None
-        return self._store.put(
-            [self._place(cell) for cell in packets["cell"].tolist()],
-            packets,
-            bucket_seconds=self._schema.time.bucket_seconds,
-            now=now,
-        )
+        with self._lock:
+            if self._store is None:
+                self._store = PacketStore(self._directory)
+            self._packets = None
+            return self._store.put(
+                [self._place(cell) for cell in packets["cell"].tolist()],
+                packets,
+                bucket_seconds=self._schema.time.bucket_seconds,
+                now=now,
+            )
 
     def _place(self, cell: int) -> bytes:
         if cell not in self._places:
@@ -56,17 +59,18 @@ class Received:
 
     def everything(self, now: int) -> PacketArray:
         """All that is kept, withdrawals and proofs of equivocation among it; some may have expired since."""
-        if self._packets is None:
-            if self._store is None and self._directory is not None and self._directory.exists():
-                self._store = PacketStore(self._directory)
-                self._store.sweep(now)
-            parts = [np.empty(0, dtype=PACKET_DTYPE)]
-            if self._store is not None:
-                for place in self._store.addresses():
-                    identities = self._store.entries(place, now=now).identities
-                    parts.append(self._store.read(place, identities, now=now))
-            self._packets = np.concatenate(parts)
-        return self._packets
+        with self._lock:
+            if self._packets is None:
+                if self._store is None and self._directory is not None and self._directory.exists():
+                    self._store = PacketStore(self._directory)
+                    self._store.sweep(now)
+                parts = [np.empty(0, dtype=PACKET_DTYPE)]
+                if self._store is not None:
+                    for place in self._store.addresses():
+                        identities = self._store.entries(place, now=now).identities
+                        parts.append(self._store.read(place, identities, now=now))
+                self._packets = np.concatenate(parts)
+            return self._packets
 
     def in_force(self, now: int) -> PacketArray:
         """What counts: not expired, not withdrawn, no two in one slot."""

@@ -8,6 +8,7 @@ machine only requests that name it are answered, so that no web page can reach i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -29,6 +30,8 @@ BODY_SECONDS = 30.0
 """Seconds that a request may take to arrive."""
 OPEN_PATHS = ("/health", "/peers", "/metrics", "/openapi.json", "/cells/", "/status")
 """What may be read on this machine without the token; what others know anyway, and counts."""
+_LINGER_SECONDS = 1.0
+"""So long a sender of too much is listened to before it is told so."""
 _TOKEN_BYTES = 1024
 
 Scope = MutableMapping[str, Any]
@@ -113,6 +116,7 @@ class Access:
             return
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > self._bytes:
+            await _let_pass(receive, self._bytes)
             await _refuse(
                 send, 413, "api.size", f"a request has at most {self._bytes:,} bytes: send fewer rows at once"
             )
@@ -126,6 +130,7 @@ class Access:
                         return
                     body += message.get("body", b"")
                     if len(body) > self._bytes:
+                        await _let_pass(receive, self._bytes)
                         await _refuse(
                             send,
                             413,
@@ -162,6 +167,18 @@ def _host_of(header: str) -> str:
     if header.startswith("["):
         return header.partition("]")[0] + "]"
     return header.partition(":")[0]
+
+
+async def _let_pass(receive: Receive, most: int) -> None:
+    """Read on for a moment what will not be used: who is still sending would see a broken connection, not the reason."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            passed = 0
+            while passed < most:
+                message = await receive()
+                passed += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
 
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -18,9 +19,9 @@ from starlette.exceptions import HTTPException
 from outroute import __version__
 from outroute.errors import DataError, OutrouteError, PrivacyError, SchemaError, StoreError
 from outroute.node.living import LivingNode
-from outroute.node.reports import TakenBack
 from outroute.schema import codes_problem
 from outroute.service import bodies
+from outroute.service.governing import governing_routes, received_of
 from outroute.service.metrics import Numbers
 from outroute.store import ANSWER_CAP, CELL_LIMIT, Kind, PacketStore, Queued, State
 from outroute.transports import Role
@@ -47,7 +48,7 @@ def make_app(living: LivingNode) -> FastAPI:
     _measured(app, numbers)
     _loop_routes(app, living)
     _outbox_routes(app, living)
-    _taking_back_routes(app, living)
+    governing_routes(app, living)
     _looking_routes(app, living, numbers)
     return app
 
@@ -160,10 +161,31 @@ def _loop_routes(app: FastAPI, living: LivingNode) -> None:
     def ask(body: bodies.Ask) -> dict[str, Any]:
         """What happened to cases like this one, here and elsewhere. Only addresses of cells leave."""
         living.needs(Role.ASK)
-        with living.using() as node:
-            insight = node.ask(body.case, case_id=body.case_id, probes=body.probes)
+        insight = living.ask(body.case, case_id=body.case_id, probes=body.probes, explain=body.explain)
         classes = living.schema.outcome.classes
         return insight.to_dict() | {"positive": classes[1] if len(classes) == 2 else None, "node": living.id.hex()}
+
+    @app.post("/ask/many", tags=["loop"])
+    def ask_many(body: bodies.AskMany) -> dict[str, Any]:
+        """The same for many cases, in short: they share what is fetched, checked and fitted."""
+        living.needs(Role.ASK)
+        found = living.ask_many(body.cases, probes=body.probes)
+        answers, outcome = found.answers, living.schema.outcome
+        return {
+            "outcome": outcome.name,
+            "unit": outcome.unit,
+            "classes": list(outcome.classes),
+            "level": found.level,
+            "estimate": answers.estimate.tolist(),
+            "low": answers.low.tolist(),
+            "high": answers.high.tolist(),
+            "support": answers.support.tolist(),
+            "abstained": (answers.abstained > 0).tolist(),
+            "calculations": dict(zip(answers.calculations, answers.weights.tolist(), strict=True)),
+            "contributors": [found.nodes[i] for i in np.unique(answers.contributors[answers.contributors >= 0])],
+            "reach": asdict(found.reach),
+            "node": living.id.hex(),
+        }
 
     @app.post("/confirm", tags=["loop"])
     def confirm(body: bodies.Confirm) -> dict[str, Any]:
@@ -202,7 +224,7 @@ def _outbox_routes(app: FastAPI, living: LivingNode) -> None:
         unknown = [one for one in state or () if one not in named]
         if unknown:
             raise DataError(f"a packet is {', '.join(named)}", code="outbox.state")
-        with living.using() as node:
+        with living.looking() as node:
             page = node.journal.outbox.page(*(named[one] for one in state or ()), after=after, limit=limit)
         rows = queued_rows(page)
         return {"packets": rows, "next_after": rows[-1]["number"] if len(rows) == limit else None}
@@ -210,7 +232,7 @@ def _outbox_routes(app: FastAPI, living: LivingNode) -> None:
     @app.get("/outbox/find/{prefix}", tags=["what leaves"])
     def find(prefix: Annotated[str, Path(max_length=64)]) -> dict[str, Any]:
         """Packets whose digest or identity begins so."""
-        with living.using() as node:
+        with living.looking() as node:
             return {"packets": queued_rows(node.journal.outbox.find(prefix))}
 
     @app.post("/outbox/review", tags=["what leaves"])
@@ -234,40 +256,6 @@ def _outbox_routes(app: FastAPI, living: LivingNode) -> None:
         with living.using() as node:
             done = node.reject(body.digest, by=body.by, again=body.again)
         return {"rejected": len(done.ids), "digest": done.digest.hex(), "by": body.by, "ids": done.ids.tolist()}
-
-
-def _taking_back_routes(app: FastAPI, living: LivingNode) -> None:
-    def told(back: TakenBack) -> dict[str, Any]:
-        living.look_again()
-        return {
-            "withdrawn": len(back.ids),
-            "withdrawals": len(back.withdrawals),
-            "dropped": len(back.dropped),
-            "freed": back.freed,
-            "successors": [str(place) for place, _ in back.successors],
-        }
-
-    @app.post("/withdraw", tags=["take back"])
-    def withdraw(body: bodies.Withdraw) -> dict[str, Any]:
-        """Take packets back; the withdrawals leave within seconds."""
-        with living.using() as node:
-            back = node.withdraw(
-                by=body.by, packet=body.packet, case=body.case, since=body.since, until=body.until, reason=body.reason
-            )
-        return told(back)
-
-    @app.post("/correct", tags=["take back"])
-    def correct(body: bodies.Correct) -> dict[str, Any]:
-        """Take back the packets with observations that changed after they left, and take the new values."""
-        with living.using() as node:
-            return told(node.correct(by=body.by, reason=body.reason))
-
-    @app.post("/erase", tags=["take back"])
-    def erase(body: bodies.Erase) -> dict[str, Any]:
-        """Erase a subject: delete what is known of it, withdraw every packet that it contributed to."""
-        with living.using() as node:
-            done = node.erase(body.subject, by=body.by)
-        return told(done.withdrawn) | {"observations": done.observations, "questions": done.questions}
 
 
 def _looking_routes(app: FastAPI, living: LivingNode, numbers: Numbers) -> None:
@@ -304,6 +292,12 @@ def _looking_routes(app: FastAPI, living: LivingNode, numbers: Numbers) -> None:
             ],
         }
 
+    @app.get("/paths", tags=["look"])
+    def paths(top: Annotated[int, Query(ge=1, le=1000)] = 10) -> dict[str, Any]:
+        """Who corroborates or contradicts whom, own records among them, in the packets that this node knows."""
+        living.needs(Role.ASK)
+        return living.paths(top=top).to_dict()
+
     @app.get("/status", tags=["look"])
     def status() -> dict[str, Any]:
         """What this node knows, what waits for approval, and what has left it."""
@@ -332,21 +326,17 @@ def _looking_routes(app: FastAPI, living: LivingNode, numbers: Numbers) -> None:
 
 def status_of(living: LivingNode) -> dict[str, Any]:
     """What ``outroute status`` shows."""
-    with living.using() as node:
+    with living.looking() as node:
         summary = node.journal.outbox.summary()
         entries, head = node.log.head()
-        received = node.received()
         counts = node.counts()
-    foreign = received[(received["author"] != np.frombuffer(living.key, dtype=np.uint8)).any(axis=1)]
+        received = received_of(node)
     return (
         {"node": living.id.hex(), "schema": living.schema.name, "schema_id": living.schema.id.hex()}
         | counts
         | {
             "withdrawals_to_send": summary.withdrawals[State.QUEUED],
-            "received": {
-                "packets": len(foreign),
-                "nodes": len({author.tobytes() for author in foreign["author"]}),
-            },
+            "received": {"packets": received["packets"], "nodes": received["nodes"]},
             "log": {"entries": entries, "head": head},
             "network": {"endpoint": living.endpoint, "peers": len(living.peers()), "problems": living.all_problems()},
         }

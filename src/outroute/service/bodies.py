@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "Approve",
     "Ask",
+    "AskMany",
     "Confirm",
     "Correct",
     "Distil",
     "Encoded",
     "Erase",
+    "HandOver",
     "Observe",
     "Reject",
     "Review",
@@ -21,7 +23,9 @@ __all__ = [
 ]
 
 ROWS_MOST = 10_000
-"""Observations of one request: each request is one durable step."""
+"""Observations of one request: each request is one durable step. Questions of one request: some 2 MB of answers."""
+FILE_MOST = 16 * 1024 * 1024
+"""Bytes of packets of one request: 32,768 of them."""
 FIELDS_MOST = 512
 """Values of one observation or question; a packet has room for 116 conditions."""
 
@@ -69,6 +73,40 @@ class Ask(_Body):
     )
     case_id: Id | None = Field(None, description="Remember the question, to confirm its outcome later.")
     probes: int = Field(4, ge=1, le=64, description="Nearest cells to ask.")
+    explain: bool = Field(False, description="Say who was believed and why, and which packets lost.")
+
+
+class Compare(_Body):
+    """A question about an action."""
+
+    case: Annotated[dict[str, Scalar], Field(max_length=FIELDS_MOST)] = Field(
+        description="Conditions by field name, without the action."
+    )
+    by: Annotated[str, Field(min_length=1, max_length=500)] = Field(
+        description="A field that the schema calls an action."
+    )
+    values: Annotated[list[Scalar], Field(min_length=1, max_length=ROWS_MOST)] | None = Field(
+        None, description="Values of it to compare; default every category."
+    )
+    probes: int = Field(4, ge=1, le=64, description="Nearest cells to ask for each.")
+
+
+class Pin(_Body):
+    """A node to believe whatever it says, or no longer."""
+
+    node: Annotated[str, Field(min_length=1, max_length=64)] = Field(description="Its id in hex, or the start of it.")
+    by: Text
+    why: Text | None = None
+
+
+class AskMany(_Body):
+    """Questions that share what is fetched, checked and fitted."""
+
+    cases: Annotated[
+        list[Annotated[dict[str, Scalar], Field(max_length=FIELDS_MOST)]],
+        Field(min_length=1, max_length=ROWS_MOST, description="One object a question, as for /ask."),
+    ]
+    probes: int = Field(4, ge=1, le=64, description="Nearest cells to ask for each.")
 
 
 class Confirm(_Body):
@@ -101,6 +139,13 @@ class Approve(_Body):
 class Reject(Approve):
     """A rejection."""
 
+    again: bool = False
+
+
+class HandOver(_Body):
+    """What is approved, as a file for a receiver that no transport reaches."""
+
+    to: Text
     again: bool = False
 
 

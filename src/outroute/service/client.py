@@ -25,6 +25,8 @@ CONNECT_SECONDS = 3.0
 """Seconds until a node that should run counts as gone."""
 ROWS_AT_ONCE = 5_000
 """Observations of one request."""
+FILE_BYTES = 8 * 1024 * 1024
+"""Bytes of packets of one request: whole packets, checked in about a second."""
 PAGE = 5_000
 """Packets of one page of the outbox."""
 
@@ -76,26 +78,31 @@ class Client:
         client.close()
         return None
 
-    def _call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+    def _ask_http(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            response = self._http.request(
-                method, path, json=body, params={k: v for k, v in query.items() if v is not None}
-            )
+            response = self._http.request(method, path, **options)
         except httpx.HTTPError as error:
             raise TransportError(
                 f"the node at {self._http.base_url} does not answer ({type(error).__name__}): see its log",
                 code="api.unreachable",
             ) from error
-        try:
-            content = response.json()
-        except ValueError:
-            raise TransportError(f"{self._http.base_url} is no outroute node", code="api.foreign") from None
         if response.is_success:
-            return content
+            return response
+        content = self._json(response)
         told = content.get("error", {}) if isinstance(content, dict) else {}
         code = str(told.get("code", "api.http"))
         kind = _KINDS.get(code.partition(".")[0], TransportError)
         raise kind(str(told.get("message", f"the node answered {response.status_code}")), code=code)
+
+    def _json(self, response: httpx.Response) -> Any:
+        try:
+            return response.json()
+        except ValueError:
+            raise TransportError(f"{self._http.base_url} is no outroute node", code="api.foreign") from None
+
+    def _call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._json(self._ask_http(method, path, json=body, params=given))
 
     # the loop -----------------------------------------------------------------------------------------------
 
@@ -139,12 +146,60 @@ class Client:
                 totals[kind] = totals.get(kind, 0) + int(count)
         return totals
 
-    def ask(self, case: Mapping[str, Any], *, case_id: str | None = None, probes: int | None = None) -> dict[str, Any]:
+    def ask(
+        self,
+        case: Mapping[str, Any],
+        *,
+        case_id: str | None = None,
+        probes: int | None = None,
+        explain: bool = False,
+    ) -> dict[str, Any]:
         """What happened to cases like this one; see ``Insight.to_dict`` for what comes back."""
-        body: dict[str, Any] = {"case": dict(case), "case_id": case_id}
+        body: dict[str, Any] = {"case": _values(case), "case_id": case_id, "explain": explain}
         if probes is not None:
             body["probes"] = probes
         return dict(self._call("POST", "/ask", body))
+
+    def compare(self, case: Mapping[str, Any], by: str, values: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Outcomes by action; see ``Comparison.to_dict`` for what comes back."""
+        body = {"case": _values(case), "by": by, "values": None if values is None else list(values)}
+        return dict(self._call("POST", "/compare", body))
+
+    def pins(self) -> dict[str, Any]:
+        """Nodes that are believed whatever they say."""
+        return dict(self._call("GET", "/pins"))
+
+    def pin(self, node: str, *, by: str, why: str) -> dict[str, Any]:
+        """Believe a node whatever it says."""
+        return dict(self._call("POST", "/pins", {"node": node, "by": by, "why": why}))
+
+    def unpin(self, node: str, *, by: str, why: str) -> dict[str, Any]:
+        """Judge a pinned node by what it says again."""
+        return dict(self._call("POST", "/pins/remove", {"node": node, "by": by, "why": why}))
+
+    def ask_many(self, cases: Sequence[Mapping[str, Any]], *, probes: int | None = None) -> dict[str, Any]:
+        """Up to 10,000 questions at once: ``estimate``, ``low``, ``high``, ``support``, ``abstained`` as lists."""
+        body: dict[str, Any] = {"cases": [_values(case) for case in cases]}
+        if probes is not None:
+            body["probes"] = probes
+        return dict(self._call("POST", "/ask/many", body))
+
+    def receive(self, packets: bytes) -> dict[str, Any]:
+        """Take packets in that came in a file: ``accepted``, ``refused`` by reason, ``in_force``."""
+        total: dict[str, Any] = {"accepted": 0, "refused": {}}
+        for at in range(0, max(1, len(packets)), FILE_BYTES):
+            part = packets[at : at + FILE_BYTES]
+            headers = {"content-type": "application/octet-stream"}
+            done = self._json(self._ask_http("POST", "/receive", content=part, headers=headers))
+            total["accepted"] += done["accepted"]
+            for reason, count in done["refused"].items():
+                total["refused"][reason] = total["refused"].get(reason, 0) + count
+            total["in_force"] = done["in_force"]
+        return total
+
+    def received(self) -> bytes:
+        """Packets in force that came in files."""
+        return self._ask_http("GET", "/received").content
 
     def confirm(self, case: str, outcome: str | float) -> str:
         """Bring the outcome of a case; what it was, as ``Noted`` calls it in small letters."""
@@ -190,6 +245,11 @@ class Client:
         """Never let these bytes leave."""
         return dict(self._call("POST", "/outbox/reject", {"digest": digest, "by": by, "again": again}))
 
+    def hand_over(self, *, to: str, again: bool = False) -> tuple[bytes, int, int]:
+        """What is approved as bytes, for a receiver that no transport reaches; how many packets and withdrawals."""
+        done = self._ask_http("POST", "/outbox/hand-over", json={"to": to, "again": again})
+        return done.content, int(done.headers["outroute-packets"]), int(done.headers["outroute-withdrawals"])
+
     def withdraw(self, *, by: str, reason: str = "not given", **which: Any) -> dict[str, Any]:
         """Take packets back: ``packet``, ``case``, or ``since`` and ``until``."""
         return dict(self._call("POST", "/withdraw", {"by": by, "reason": reason} | which))
@@ -212,6 +272,10 @@ class Client:
         """Live members as the node knows them."""
         return dict(self._call("GET", "/peers"))
 
+    def paths(self, *, top: int | None = None) -> dict[str, Any]:
+        """Who corroborates or contradicts whom: ``nodes``, ``corroborations``, ``contradictions``, ``matrix``."""
+        return dict(self._call("GET", "/paths", top=top))
+
     def status(self) -> dict[str, Any]:
         """What the node knows, what waits, what has left."""
         return dict(self._call("GET", "/status"))
@@ -222,10 +286,19 @@ class Client:
 
     def metrics(self) -> str:
         """Numbers for Prometheus."""
-        try:
-            return self._http.get("/metrics").raise_for_status().text
-        except httpx.HTTPError as error:
-            raise TransportError(f"the node gives no numbers ({error})", code="api.unreachable") from error
+        return self._ask_http("GET", "/metrics").text
+
+    def log(self, *, after: int = 0, limit: int = 100) -> dict[str, Any]:
+        """``entries`` of the node's log, oldest first, its ``count`` and its ``head``."""
+        return dict(self._call("GET", "/log", after=after, limit=limit))
+
+    def verify_log(self, head: str | None = None) -> dict[str, Any]:
+        """What is wrong with the log (``problems``); nothing, when it is ``whole``."""
+        return dict(self._call("GET", "/log/verify", head=head))
+
+    def export_log(self) -> str:
+        """The log as lines of JSON, which ``outroute log verify FILE`` checks."""
+        return self._ask_http("GET", "/log/export").content.decode(errors="surrogateescape")
 
     def close(self) -> None:
         """End the connection."""
@@ -236,6 +309,12 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _values(case: Mapping[str, Any]) -> dict[str, Any]:
+    """A case as JSON holds it: without gaps, and without NumPy's own numbers."""
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in case.items()}
+    return {name: value for name, value in plain.items() if not (isinstance(value, float) and math.isnan(value))}
 
 
 def _ids(values: Sequence[Any] | NDArray[Any]) -> list[str]:

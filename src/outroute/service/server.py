@@ -17,12 +17,11 @@ from outroute.node.joining import Place
 from outroute.node.living import LivingNode
 from outroute.service.access import Access, is_loopback, load_token
 from outroute.service.api import make_app
+from outroute.service.connections import REQUESTS_MOST, Connection
 from outroute.service.server_file import API_FILE
 
 __all__ = ["Server"]
 
-CONNECTIONS_MOST = 128
-"""Requests at a time; more are told to come again."""
 KEEP_SECONDS = 15
 """Seconds that an idle connection stays open."""
 STOP_SECONDS = 5
@@ -66,7 +65,9 @@ class Server:
             log_config=None,
             access_log=False,
             lifespan="off",
-            limit_concurrency=CONNECTIONS_MOST,
+            http=Connection,
+            ws="none",
+            limit_concurrency=REQUESTS_MOST,
             timeout_keep_alive=KEEP_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
             server_header=False,
