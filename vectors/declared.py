@@ -111,7 +111,20 @@ def declared() -> dict[str, Json]:
         "landmarks": {"draw": 64},
         "parent": "",
     }
-    return {"heart": heart, "stay": stay, "words": words, "wide": wide, "tiny": tiny}
+    acts = {
+        "name": "acts",
+        "fields": [
+            {"name": "age", "kind": "numeric", "low": "0", "high": "110", "unit": "years"},
+            {"name": "drug", "kind": "categorical", "categories": ["none", "a", "b"], "role": "action"},
+            {"name": "dose", "kind": "numeric", "low": "0", "high": "20", "unit": "mg", "role": "action"},
+        ],
+        "outcome": {"name": "well", "kind": "binary", "classes": ["no", "yes"]},
+        "privacy": {"distiller": "cohort", "k": 5, "subject": "patient"},
+        "time": {"bucket": 86_400, "lifetime": 864_000},
+        "landmarks": {"draw": 8},
+        "parent": "",
+    }
+    return {"heart": heart, "stay": stay, "words": words, "wide": wide, "tiny": tiny, "acts": acts}
 
 
 def make_schema(d: Json) -> Schema:
@@ -126,6 +139,7 @@ def make_schema(d: Json) -> Schema:
             categories=tuple(f.get("categories", ())),
             weight=Decimal(f.get("weight", "1")),
             facet=bool(f.get("facet", 0)),
+            action=f.get("role") == "action",
             integer=bool(f.get("integer", 0)),
         )
         for f in d["fields"]

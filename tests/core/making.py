@@ -51,12 +51,13 @@ def fields(draw: Any, name: str) -> Field:
         unit = draw(text)
         return Field(
             name=name, kind=FieldKind.NUMERIC, low=low, high=high, unit=unit, weight=weight, integer=integer,
-            description=draw(text),
+            description=draw(text), action=draw(st.booleans()),
         )  # fmt: skip
     names = draw(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=5, unique=True))
     return Field(
-        name=name, kind=FieldKind.CATEGORICAL, categories=tuple(names), weight=weight, facet=draw(st.booleans())
-    )
+        name=name, kind=FieldKind.CATEGORICAL, categories=tuple(names), weight=weight, facet=draw(st.booleans()),
+        action=draw(st.booleans()),
+    )  # fmt: skip
 
 
 @st.composite
@@ -144,6 +145,7 @@ def declared_field(f: Field) -> dict[str, Any]:
         "kind": f.kind.value,
         "weight": str(f.weight),
         "facet": int(f.facet),
+        "role": "action" if f.action else "condition",
         "low": str(f.low),
         "high": str(f.high),
         "unit": f.unit,

@@ -72,6 +72,8 @@ def tidy_field(f: dict[str, Any]) -> dict[str, Any]:
         out |= {"unit": text(f.get("unit", "")), "integer": f.get("integer", 0)}
     else:
         out["categories"] = [text(c) for c in f["categories"]]
+    if f.get("role") == "action":
+        out["role"] = "action"
     return out
 
 

@@ -213,6 +213,7 @@ def test_what_the_id_depends_on() -> None:
         with_field(weight=D("1.01")),
         with_field(high=D(2)),
         with_field(integer=True),
+        with_field(action=True),
         with_field(name="z"),
         schema_of(c, x),
         schema_of(x, categorical_field(categories=("b", "a", "c")), landmarks=marks),
@@ -228,6 +229,22 @@ def test_what_the_id_depends_on() -> None:
         schema_of(x, c, landmarks=Landmarks(marks.codes[::-1])),
     ]
     assert len({s.id for s in other} | {base.id}) == len(other) + 1
+
+
+def test_a_role_stands_in_the_canonical_form_of_actions_only() -> None:
+    x = numeric_field()
+    plain = canonical(schema_of(x))
+    acting = canonical(schema_of(dataclasses.replace(x, action=True)))
+    assert b"role" not in plain
+    assert json.loads(acting)["fields"] == [json.loads(plain)["fields"][0] | {"role": "action"}]
+
+
+def test_the_role_of_a_field_is_read_and_written() -> None:
+    plain = loads(GOOD)
+    assert loads(GOOD.replace("low = 0", "low = 0\nrole = 'condition'", 1)).id == plain.id
+    acting = loads(GOOD.replace("low = 0", "low = 0\nrole = 'action'", 1))
+    assert [f.action for f in acting.fields] == [True] + [False] * (len(acting.fields) - 1)
+    assert loads(dumps(acting)) == acting
 
 
 def test_text_is_nfc_whatever_was_written() -> None:
@@ -328,6 +345,8 @@ def test_defaults() -> None:
         ("low = 0", "low = -inf", "schema.range", "finite"),
         ("low = 0", "low = 0\nwieght = 1", "schema.toml", "does not know 'wieght'"),
         ("low = 0", "low = 0\nfacet = 1", "schema.toml", "right type"),
+        ("low = 0", "low = 0\nrole = 'outcome'", "schema.toml", "neither 'condition' nor 'action'"),
+        ("low = 0", "low = 0\nrole = true", "schema.toml", "right type"),
         ("high = 1.5", "high = 1e9999999999999999999", "schema.toml", "not valid TOML"),
         ("high = 1.5", "high = " + "9" * 5000, "schema.toml", "not valid TOML"),
         ("high = 1.5", "", "schema.range", "both low and high"),

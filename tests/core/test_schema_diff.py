@@ -94,6 +94,15 @@ def test_categories_and_facets() -> None:
     assert one(schema_of(X, C, landmarks=marks), facet).meaning is Meaning.SHIFTS
 
 
+def test_a_role_that_changes_is_told() -> None:
+    marks = schema_of(X, C).landmarks
+    plain, acting = schema_of(X, C, landmarks=marks), schema_of(X, replace(C, action=True), landmarks=marks)
+    there, back = one(plain, acting), one(acting, plain)
+    assert there.meaning is back.meaning is Meaning.SHIFTS
+    assert "may be compared by it" in there.text
+    assert "no action any more" in back.text
+
+
 def test_fields_come_and_go_and_look_renamed() -> None:
     old, new = schema_of(X, C), schema_of(replace(X, name="dose"), C)
     told = diff(old, new)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outroute.elections import Trust, elect
+from outroute.elections.trust import FADE, PULL, SELECTION_MOST
 from outroute.errors import DataError
 
 
@@ -79,10 +80,127 @@ def test_one_disaster_is_not_a_verdict() -> None:
 
 
 def test_prior_for_other_names() -> None:
-    state = Trust.start(("a", "b")).update(np.tile([0.1, 0.9], (100, 1)))
+    state = Trust.start(("a", "b")).update(np.tile([0.1, 0.9], (100, 1)), paid=np.full(100, 0.5))
     prior = state.prior(("b", "a", "c"))
     assert prior.sum() == pytest.approx(1.0)
     assert prior[1] > prior[2] > prior[0] > 0.0
+
+
+def test_the_prior_is_what_it_was_until_an_outcome_is_scored() -> None:
+    default = np.array([0.2, 0.5, 0.3])
+    state = Trust.start(("a",), bands=3).told(1).told(2)
+    assert state.prior(("a", "b", "c"), default) is default
+    np.testing.assert_array_equal(Trust.start().prior(("a", "b")), [0.5, 0.5])
+    after = state.update(np.array([[0.2]]), paid=np.array([0.2]), bands=np.array([1]))
+    assert after.prior(("a", "b", "c"), default) == pytest.approx(default)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 200))
+def test_a_wrong_running_trust_costs_little(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    names, default = ("a", "b", "c"), np.full(3, 1 / 3)
+    state = Trust.start(names).update(rng.random((500, 3)) + rng.random(3))
+    objective = squares(rng.normal(size=(n, 3)), rng.normal(size=n))
+    alone = elect(objective, default)
+    cost = objective(alone)[0] + PULL * float(alone @ np.log(np.maximum(alone, 1e-300) / default))
+    assert objective(elect(objective, state.prior(names, default)))[0] <= cost + PULL * np.log(2) + 1e-3
+
+
+def test_hedge_keeps_its_bound_against_the_best_calculation() -> None:
+    """At rate 1 the Bayesian mixture of probabilities pays at most ln J more than the best, fade aside."""
+    rng = np.random.default_rng(5)
+    truth = rng.random(300) < 0.3
+    shares = np.clip(0.3 + rng.normal(0, [0.05, 0.2, 0.4, 0.3], (300, 4)), 0.02, 0.98)
+    losses = -np.log(np.where(truth[:, None], shares, 1 - shares))
+    state, paid = Trust.start("abcd"), 0.0
+    for row in losses:
+        paid -= np.log(state.weights @ np.exp(-row))
+        state = state.update(row[None])
+    assert paid <= losses.sum(0).min() + np.log(4) + 0.5
+
+
+def test_who_took_no_part_counts_as_the_answer_did() -> None:
+    state = Trust.start()
+    for _ in range(20):
+        state = state.update(np.array([[0.3, 0.7]]), names=("a", "b"), paid=np.array([0.5]))
+    for _ in range(20):
+        state = state.update(np.array([[0.4]]), names=("c",), paid=np.array([0.4]))
+    assert state.names == ("a", "b", "c")
+    weights = dict(zip(state.names, state.weights, strict=True))
+    assert weights["a"] > weights["c"] > weights["b"]
+    assert state.running(("c", "new"))[0] == pytest.approx(0.5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_the_order_of_arrival_matters_by_the_fade_only(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 60
+    losses, paid, bands = rng.random((n, 3)) * 2, rng.random(n), rng.integers(0, 4, n)
+    start = Trust.start("abc", bands=4)
+    for band in bands.tolist():
+        start = start.told(band)
+    order = rng.permutation(n)
+    one = start.update(losses, paid=paid, bands=bands)
+    other = start.update(losses[order], paid=paid[order], bands=bands[order])
+    most = (1 - FADE**n) * np.abs(losses - paid[:, None]).sum()
+    assert np.abs(one.excess - other.excess).max() <= most
+    assert one.count == other.count == n
+    np.testing.assert_allclose(one.selection, other.selection, rtol=0.1)
+    parts = start
+    for i in range(n):
+        parts = parts.update(losses[i : i + 1], paid=paid[i : i + 1], bands=bands[i : i + 1])
+    assert parts.says_as(one)  # one by one or all at once: the same to the last bit
+
+
+def confirmed_more_often(share: tuple[float, float], seed: int = 3) -> tuple[Trust, Trust, Trust]:
+    """Trust by all outcomes; by those confirmed, with and without counting who was asked.
+
+    `low` is the better one where risk is answered as low (three quarters of the cases), `high` where it is high.
+    """
+    rng = np.random.default_rng(seed)
+    everything, counted, plain = (Trust.start(("low", "high"), bands=2) for _ in range(3))
+    for _ in range(600):
+        band = int(rng.random() < 0.25)
+        losses = np.array([[0.48, 0.52], [0.55, 0.45]])[band][None]
+        bands = np.array([band])
+        counted = counted.told(band)
+        everything = everything.update(losses, bands=bands)
+        if rng.random() < share[band]:
+            counted, plain = counted.update(losses, bands=bands), plain.update(losses)
+    return everything, counted, plain
+
+
+def test_selective_confirmation_is_corrected_by_band() -> None:
+    everything, counted, plain = confirmed_more_often((0.3, 0.6))
+    assert everything.weights[0] > 0.7  # `low` is better over all cases
+    assert plain.weights[0] < 0.5  # what became known says otherwise
+    assert counted.weights[0] > 0.55
+    assert counted.selection[0] > 1.1 > 0.9 > counted.selection[1]
+
+
+def test_correction_is_bounded_and_asking_alone_changes_nothing() -> None:
+    _, counted, _ = confirmed_more_often((0.02, 0.98))
+    assert (counted.selection <= SELECTION_MOST).all()
+    assert (counted.selection >= 1 / SELECTION_MOST).all()
+    for _ in range(50):
+        told = counted.told(0)
+        assert told.says_as(counted)
+        np.testing.assert_array_equal(told.weights, counted.weights)
+    again = counted.told(0).told(1, instead_of=0)
+    assert again.asked[1] == counted.asked[1] + 1
+    assert again.asked[0] == pytest.approx(counted.asked[0])
+
+
+def test_a_state_comes_back_as_it_was() -> None:
+    _, state, _ = confirmed_more_often((0.5, 0.9))
+    again = Trust.from_bytes(state.to_bytes())
+    assert again.says_as(state)
+    assert again.to_bytes() == state.to_bytes()
+    assert (again.names, again.count, again.rate) == (state.names, state.count, state.rate)
+    empty = Trust.start(bands=3, rate=0.25)
+    assert Trust.from_bytes(empty.to_bytes()).excess.shape == (3, 0)
 
 
 def test_losses_of_the_wrong_shape_are_refused() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from outroute.identity import Identity
 from outroute.node import Node
 from outroute.node.approval import Approval, Automatic
+from outroute.node.electing import Electing
 from outroute.node.local import guard_for, join_local
 from outroute.schema import (
     Distiller,
@@ -123,6 +124,7 @@ def network_of(
     clock: Clock | None = None,
     approval: Approval | None = ALL_LEAVE,
     network: LocalNetwork | None = None,
+    electing: Electing | None = None,
 ) -> Iterator[dict[str, Node]]:
     """Nodes of one network, in memory or each in a directory under ``root``."""
     clock = clock or Clock()
@@ -135,7 +137,13 @@ def network_of(
             who = identity(site)
             transport = join_local(network, who, schema, data_dir=place, guard=guard)
             nodes[site] = Node(
-                schema, transport=transport, identity=who, data_dir=place, clock=clock, approval=approval
+                schema,
+                transport=transport,
+                identity=who,
+                data_dir=place,
+                clock=clock,
+                approval=approval,
+                electing=electing or Electing(),
             )
         yield nodes
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from outroute.node.local import guard_for, join_local
 from outroute.packet import Rejection, identities, withdraw
 from outroute.schema import MISSING, OutcomeKind
 from outroute.store import State
-from outroute.transports import LocalNetwork
+from outroute.transports import Answer, LocalNetwork
 
 BINARY = OutcomeKind.BINARY
 
@@ -128,7 +129,7 @@ def test_a_node_alone_keeps_its_own_packets_and_has_no_peers(tmp_path: Path) -> 
             assert [s.node for s in insight.contributors] == ["own"]
 
 
-def test_a_newcomer_without_outcomes_has_no_anchor_and_nobody_without_evidence_answers() -> None:
+def test_a_newcomer_without_outcomes_goes_by_consensus_and_nobody_without_evidence_answers() -> None:
     with network_of(schema_of(BINARY)) as nodes:
         empty = nodes["west"].ask(QUESTION)
         assert empty.abstained == "no packet and no own record is near this case"
@@ -137,7 +138,8 @@ def test_a_newcomer_without_outcomes_has_no_anchor_and_nobody_without_evidence_a
     with network_of(schema_of(BINARY)) as nodes:
         filled({s: nodes[s] for s in SITES[:3]}, BINARY)
         insight = nodes["west"].ask(QUESTION)
-        assert insight.anchor.startswith("none")
+        assert insight.anchor.startswith("consensus")
+        assert insight.basis == "consensus"
         assert insight.abstained is None
         said(insight)
 
@@ -352,6 +354,25 @@ def test_cells_that_nobody_answers_for_are_said_and_asked_again() -> None:
         clock.now += 31
         assert north.ask(QUESTION).reach.unanswered == 0
         assert south.id.hex() in {s.node for s in north.ask(QUESTION).contributors}
+
+
+def test_cells_whose_holders_fell_silent_are_said_and_asked_again_soon() -> None:
+    clock = Clock()
+    with network_of(schema_of(BINARY), SITES[:2], clock=clock) as nodes:
+        filled(nodes, BINARY)
+        north = nodes["north"]
+        fetch = north.transport.fetch
+
+        async def cut_off(*given: Any, **more: Any) -> list[Answer]:
+            return [replace(one, silent=2) for one in await fetch(*given, **more)]
+
+        north.transport.fetch = cut_off  # type: ignore[method-assign]
+        insight = north.ask(QUESTION)
+        assert insight.reach.short == insight.reach.cells > 0
+        assert said(insight)["reach"]["short"] == insight.reach.short
+        north.transport.fetch = fetch  # type: ignore[method-assign]
+        clock.now += 31
+        assert north.ask(QUESTION).reach.short == 0
 
 
 def test_another_schema_or_secret_is_a_clear_error_and_loses_nothing() -> None:

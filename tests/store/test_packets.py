@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from outroute.errors import StoreError
 from outroute.packet import PacketArray, expiry, identities, withdraw
-from outroute.placement import EMPTY_DIGEST, Kept, Part
+from outroute.placement import EMPTY_DIGEST, Kept, Part, Wanted, slot_ranks, summary
 from outroute.store import GRACE_SECONDS, PacketStore
 from outroute.store.cells import CUT_SLACK
 from store.making import BUCKET_SECONDS, DAY, NOW, SCHEMA, identity, make_packets, place
@@ -278,3 +278,46 @@ def test_misuse_says_what_to_do(store: PacketStore) -> None:
     store.close()
     with pytest.raises(StoreError, match="open it again"):
         put(store, make_packets(1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 12), min_size=1, max_size=4),
+    named=st.sets(st.integers(0, 5)),
+    cap=st.integers(0, 20),
+    skip=st.integers(0, 4),
+    over=st.booleans(),
+)
+def test_what_is_wanted_is_what_everybody_would_get_of_it(
+    counts: list[int], named: set[int], cap: int, skip: int, over: bool
+) -> None:
+    """Only of those named, after what the asker has, by the same rank; and summaries speak of just that."""
+    parts = {author: make_packets(count, author=author) for author, count in enumerate(counts) if count}
+    key = {author: int.from_bytes(identity(author).public_key[:8], "little") for author in range(6)}
+    wanted = [Wanted(key[author], skip) for author in named]
+    with PacketStore(cell_limit=20 if over else 4096) as store:
+        for packets in parts.values():
+            put(store, packets)
+        everything = store.fetch([HOME], now=NOW, cap=4096)[0].packets
+        found = store.fetch([HOME], now=NOW, cap=cap, wanted=wanted)[0]
+        one = store.summaries([HOME], now=NOW, cap=cap, wanted=wanted)[0]
+        entries = store.entries(HOME, now=NOW, wanted=wanted).identities
+        if not wanted:
+            assert len(found.packets) == min(cap, len(everything))
+            assert set(entries) == set(identities(everything))
+            return
+        here = set(identities(everything))
+        of = {
+            author: [i for i in identities(packets[np.argsort(slot_ranks(packets))]) if i in here]
+            for author, packets in parts.items()
+        }
+        allowed = {i for author in named & set(of) for i in of[author][skip:]}
+        assert set(entries) == {i for author in named & set(of) for i in of[author]}
+        shown = identities(found.packets)
+        assert set(shown) <= allowed
+        assert len(shown) == len(set(shown)) == min(cap, len(allowed))
+        assert found.left_out == len(allowed) - len(shown)
+        assert one.digest == summary(shown, one.rest).digest
+        for author in named & set(of):  # an author's are taken by rank
+            count = len(set(of[author]) & set(shown))
+            assert set(of[author][skip : skip + count]) <= set(shown)

@@ -1,15 +1,32 @@
 """Trust: which calculation to believe, scored on own outcomes before they enter any of them.
 
 Two forms of one election. `elect` looks at all scored outcomes at once and minimises the loss of the
-mixture; `Trust` is the running form, whose weights follow exponentiated loss as outcomes get confirmed, so
-that its loss is never much worse than that of the best calculation in hindsight.
-Source: Freund and Schapire (1997), section 2 (Hedge); Kivinen and Warmuth (1997), section 3 (exponentiated
-gradient). Departure: `elect` iterates on the whole batch with a line search, and stays near the prior
-weights by a relative-entropy pull, which is what a site with few outcomes needs.
+mixture; `Trust` is the running form: what each calculation said of a question that was asked is scored when its
+outcome becomes known, and weights follow exponentiated loss, so that what is lost against the best calculation in
+hindsight stays small. `Trust.prior` hands the one to the other.
+
+The learning rate is fixed beforehand: that at which the loss is *mixable*, so that the loss of the best possible
+mixture exceeds that of the best calculation by ln J / rate at most, however many outcomes come. Log-loss: 1 per nat,
+the Bayesian mixture. CRPS of outcomes on [a, b]: 2 / (b - a), with b - a = `CRPS_REACH` spreads. Nothing is tuned.
+
+*Delay.* What is scored is what was said when it was asked, so a late outcome says the same as a prompt one. Losses are
+summed; the order in which they come matters by the fade only.
+
+*Selection.* Some outcomes become known more often than others. Questions are counted by band of what was answered;
+the losses of a band weigh by the inverse of its share of confirmed questions, within bounds. What decides whether an
+outcome is looked up, and does not show in the answer, stays uncorrected.
+
+Sources: Freund and Schapire (1997), section 2 (Hedge); Kivinen and Warmuth (1997), section 3 (exponentiated
+gradient); Vovk (1998), mixability of log-loss; V'yugin and Trunov (2019), mixability of the CRPS; Freund, Schapire,
+Singer and Warmuth (1997), calculations that are not always there; Joulani, Gyorgy and Szepesvari (2013), delay;
+Horvitz and Thompson (1952), inverse propensity. Departures: `elect` iterates on the whole batch with a line search,
+and stays near the prior weights by a relative-entropy pull, which is what a site with few outcomes needs; calculations
+are mixed as scores, not as distributions.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,9 +35,10 @@ import numpy.typing as npt
 
 from outroute.errors import DataError
 
-__all__ = ["LOSS_MOST", "Objective", "Trust", "elect"]
+__all__ = ["CRPS_RATE", "LOG_RATE", "LOSS_MOST", "Objective", "Trust", "elect"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Objective = Callable[[Floats], tuple[float, Floats]]
 """Weights float64[J] on the simplex -> (total loss of the mixture in nats, its gradient float64[J])."""
 
@@ -32,6 +50,21 @@ LOSS_MOST = 6.0
 """Loss per outcome above this is counted as this (nats; one chance in 400): one mistake is not a verdict."""
 FADE = 0.999
 """Factor on past losses per new outcome: half-life about 700 outcomes, so that a drift is noticed."""
+LOG_RATE = 1.0
+"""Learning rate per nat of log-loss."""
+CRPS_REACH = 6.0
+"""Spreads (standard deviations of the outcome) that outcomes are taken to lie within: three to each side."""
+CRPS_RATE = 2.0 / CRPS_REACH
+"""Learning rate per spread of CRPS."""
+SELECTION_PRIOR = 20.0
+"""Questions that the share confirmed over all bands weighs as much as, in each band."""
+SELECTION_MOST = 2.0
+"""A band weighs between half and twice what it would without selection: where what decides about confirmation does not
+show in the answer, the correction is wrong, and must not decide alone."""
+CARRIED = 0.5
+"""Part of the prior that follows the running trust; the rest stays what it was before any outcome. Confirmed outcomes
+become own records and enter the batch election too: so they cannot count double without end. Against either prior alone
+the half of each costs at most `PULL` ln 2 = 1.4 nats over all own outcomes together."""
 
 
 def elect(objective: Objective, prior: Floats, *, pull: float = PULL) -> Floats:
@@ -77,49 +110,185 @@ class Trust:
     """Running trust in named calculations.
 
     Attributes:
-        names: calculations, in order.
-        total: float64[J], faded sum of losses, nats.
-        count: outcomes seen.
-        rate: learning rate per nat; 1 is the Bayesian mixture for log-loss.
+        names: calculations scored so far, in order of appearance.
+        excess: float64[B, J], by band of the answer: faded sum of the loss of each calculation beyond that of what was
+            answered. A calculation that took no part in an answer counts as the answer did.
+        asked, confirmed: float64[B], faded numbers of questions asked, and of those whose outcome became known.
+        selection: float64[B], how much the losses of each band count, as of the last outcome: one where outcomes become
+            known as often as anywhere, more where they do so more rarely. Asking alone changes nobody's weight.
+        count: outcomes scored.
+        rate: learning rate per unit of loss.
     """
 
     names: tuple[str, ...]
-    total: Floats
+    excess: Floats
+    asked: Floats
+    confirmed: Floats
+    selection: Floats
     count: int = 0
-    rate: float = 1.0
+    rate: float = LOG_RATE
 
     @classmethod
-    def start(cls, names: Sequence[str]) -> Trust:
-        """Nobody has been scored yet: equal trust."""
-        return cls(names=tuple(names), total=np.zeros(len(names)))
+    def start(cls, names: Sequence[str] = (), *, bands: int = 1, rate: float = LOG_RATE) -> Trust:
+        """Nobody has been scored yet.
+
+        Args:
+            names: calculations; others may come later.
+            bands: B, bands of answers that selection is told apart by.
+            rate: learning rate, fixed for good.
+        """
+        return cls(
+            names=tuple(names),
+            excess=np.zeros((bands, len(names))),
+            asked=np.zeros(bands),
+            confirmed=np.zeros(bands),
+            selection=np.ones(bands),
+            rate=rate,
+        )
 
     @property
     def weights(self) -> Floats:
-        """float64[J], sums to one."""
-        raw = np.exp(-self.rate * (self.total - self.total.min()))
+        """float64[J], sums to one: trust when all were trusted alike before."""
+        return self.running(self.names)
+
+    def running(self, names: Sequence[str], default: Floats | None = None) -> Floats:
+        """Weights of `names` by their losses so far, float64[J], sum one.
+
+        Args:
+            names: calculations; those never scored count as what was answered did.
+            default: float64[J], weights before any outcome was scored, sum one; default alike for all.
+        """
+        before = np.full(len(names), 1.0 / max(1, len(names))) if default is None else default
+        if not self.count:
+            return before
+        known = dict(zip(self.names, (self.selection @ self.excess).tolist(), strict=True))
+        excess = np.array([known.get(name, 0.0) for name in names])
+        raw = before * np.exp(-self.rate * (excess - excess.min()))
         out: Floats = raw / raw.sum()
         return out
 
-    def update(self, losses: Floats) -> Trust:
-        """Score m confirmed outcomes, in order.
+    def prior(self, names: Sequence[str], default: Floats | None = None) -> Floats:
+        """Weights of `names` as a prior of `elect`: half running, half `default`; see `running` and `CARRIED`.
+
+        Returns:
+            float64[J], sums to one; `default` itself while nothing has been scored.
+        """
+        running = self.running(names, default)
+        if not self.count:
+            return running
+        before = np.full(len(names), 1.0 / len(names)) if default is None else default
+        out: Floats = (1.0 - CARRIED) * before + CARRIED * running
+        return out
+
+    def told(self, band: int, *, instead_of: int | None = None) -> Trust:
+        """A question was asked.
 
         Args:
-            losses: float64[m, J], loss of each calculation on outcomes it had not seen, nats.
+            band: of what was answered.
+            instead_of: band of an earlier answer to the same question, which is forgotten.
+        """
+        asked = self.asked.copy()
+        if instead_of is not None:
+            asked[instead_of] = max(0.0, asked[instead_of] - 1.0)
+        asked[band] += 1.0
+        return replace(self, asked=asked)
+
+    def counting(self, asked: Floats) -> Trust:
+        """The same outcomes, with other numbers of questions asked, float64[B]."""
+        return replace(self, asked=asked, selection=_selection(asked, self.confirmed))
+
+    def update(
+        self,
+        losses: Floats,
+        *,
+        names: Sequence[str] | None = None,
+        paid: Floats | None = None,
+        bands: Ints | None = None,
+    ) -> Trust:
+        """Score m outcomes that became known.
+
+        Args:
+            losses: float64[m, J], loss of what each calculation had said before the outcome was known.
+            names: of the J calculations; default those known already.
+            paid: float64[m], loss of what had been answered; default 0, which does when all calculations always take
+                part.
+            bands: int64[m], band of each answer; default the first.
 
         Returns:
             The new state.
-        """
-        if losses.ndim != 2 or losses.shape[1] != len(self.names):
-            raise DataError(f"losses need one column for each of {len(self.names)} calculations", code="trust.losses")
-        total = self.total
-        for row in np.minimum(losses, LOSS_MOST):
-            total = FADE * total + row
-        return replace(self, total=total, count=self.count + len(losses))
 
-    def prior(self, names: Sequence[str], least: float = 0.01) -> Floats:
-        """Weights for `names` as a prior of `elect`: unknown ones get the average, none less than `least`."""
-        known = dict(zip(self.names, self.weights, strict=True))
-        raw = np.array([known.get(n, 1.0 / max(1, len(self.names))) for n in names])
-        raw = np.maximum(raw / raw.sum(), least)
-        out: Floats = raw / raw.sum()
-        return out
+        Raises:
+            DataError: ``trust.losses``, columns and names differ.
+        """
+        given = self.names if names is None else tuple(names)
+        if losses.ndim != 2 or losses.shape[1] != len(given):
+            raise DataError(f"losses need one column for each of {len(given)} calculations", code="trust.losses")
+        everyone = (*self.names, *(name for name in given if name not in self.names))
+        place = [everyone.index(name) for name in given]
+        excess = np.zeros((len(self.asked), len(everyone)))
+        excess[:, : len(self.names)] = self.excess
+        asked, confirmed = self.asked.copy(), self.confirmed.copy()
+        paid = np.zeros(len(losses)) if paid is None else np.minimum(paid, LOSS_MOST)
+        bands = np.zeros(len(losses), np.int64) if bands is None else bands
+        for row, said, band in zip(np.minimum(losses, LOSS_MOST), paid.tolist(), bands.tolist(), strict=True):
+            for faded in (excess, asked, confirmed):
+                faded *= FADE
+            excess[band, place] += row - said
+            confirmed[band] += 1.0
+        return replace(
+            self,
+            names=everyone,
+            excess=excess,
+            asked=asked,
+            confirmed=confirmed,
+            selection=_selection(asked, confirmed),
+            count=self.count + len(losses),
+        )
+
+    def says_as(self, other: Trust) -> bool:
+        """Whether both believe the same, whatever was asked since."""
+        return (
+            self.names == other.names
+            and np.array_equal(self.excess, other.excess)
+            and np.array_equal(self.selection, other.selection)
+        )
+
+    def to_bytes(self) -> bytes:
+        """As it is kept; ``from_bytes`` gives exactly the same state."""
+        return json.dumps(
+            {
+                "names": self.names,
+                "excess": self.excess.tolist(),
+                "asked": self.asked.tolist(),
+                "confirmed": self.confirmed.tolist(),
+                "selection": self.selection.tolist(),
+                "count": self.count,
+                "rate": self.rate,
+            }
+        ).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Trust:
+        """Read what ``to_bytes`` made."""
+        found = json.loads(data)
+        asked = np.array(found["asked"], np.float64)
+        return cls(
+            names=tuple(found["names"]),
+            excess=np.array(found["excess"], np.float64).reshape(len(asked), len(found["names"])),
+            asked=asked,
+            confirmed=np.array(found["confirmed"], np.float64),
+            selection=np.array(found["selection"], np.float64),
+            count=found["count"],
+            rate=found["rate"],
+        )
+
+
+def _selection(asked: Floats, confirmed: Floats) -> Floats:
+    """Usual share of confirmed questions by the share in each band, float64[B], within `SELECTION_MOST`."""
+    asked = np.maximum(asked, confirmed)
+    if not confirmed.sum():
+        return np.ones(len(asked))
+    usual = confirmed.sum() / asked.sum()
+    share = (confirmed + SELECTION_PRIOR * usual) / (asked + SELECTION_PRIOR)
+    out: Floats = np.clip(usual / share, 1.0 / SELECTION_MOST, SELECTION_MOST)
+    return out

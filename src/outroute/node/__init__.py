@@ -13,9 +13,16 @@
 ``emitting``      own observations -> cohorts -> signed packets
 ``questions``     what somebody asks -> codes
 ``asking``        cells fetched and remembered, calculations fitted once
+``fits``          what is remembered of both
 ``received``      packets that came in files
 ``evidence``      packets and own observations as the synthesis wants them
 ``insight``       the answer
+``explaining``    why it says so: who was believed, what lost, what it rests on
+``believed``      why a node is believed, in a sentence
+``comparing``     outcomes by what was done
+``choosing``      nodes that the operator pins
+``nearby``        what lies near a question
+``pathways``      who corroborates or contradicts whom
 ``reports``       what a node says about what it has done
 ``local``         joining a network of this process
 ``threads``       numerical libraries on one thread

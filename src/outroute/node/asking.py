@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.elections import elect
+from outroute.elections import Objective, Trust, elect
 from outroute.fingerprint import cells
+from outroute.identity import node_id
+from outroute.node.comparing import Overlap, overlap
+from outroute.node.drawing import Who, draw_packets
+from outroute.node.electing import Elected, Electing, elect_packets
 from outroute.node.emitting import addresses_of
-from outroute.node.evidence import evidence_of
-from outroute.node.insight import Insights, Reach
+from outroute.node.evidence import evidence_of, keys_of
+from outroute.node.explaining import Explanation
+from outroute.node.fits import Cell, Fit
+from outroute.node.insight import Insight, Insights, Reach
 from outroute.node.portal import run
 from outroute.node.received import Received
 from outroute.node.threads import single_threaded
-from outroute.packet import PACKET_DTYPE, PacketArray, expiry
+from outroute.packet import PACKET_DTYPE, Flag, PacketArray, expiry
+from outroute.placement import DEFAULT_REPLICAS, majority
 from outroute.schema import Schema, unit_scale
 from outroute.store import ANSWER_CAP
-from outroute.synthesis import Fitted, Records, Settings, fit
+from outroute.synthesis import Evidence, Fitted, Records, Settings, fit
 from outroute.transports import Answer, Holder
 from outroute.transports.replicas import in_force
 
@@ -43,38 +50,6 @@ REFIT_SHARE = 0.05
 is new."""
 
 
-@dataclass(slots=True)
-class _Cell:
-    """What is known of a cell, and from when on it is to be fetched again."""
-
-    due: int
-    packets: PacketArray
-    left_out: int
-    refused: int
-    answered: bool
-
-
-@dataclass(slots=True)
-class _Fit:
-    """Calculations fitted to what was known at a time.
-
-    Attributes:
-        fitted: the calculations.
-        until: when something that it rests on expires (but not before the cells would be fetched again).
-        records: own records then.
-        packets: packets in its cells then.
-        cells: packets then, by cell.
-        given: packets then that came another way.
-    """
-
-    fitted: Fitted
-    until: int
-    records: int
-    packets: int
-    cells: dict[bytes, int]
-    given: int
-
-
 class Asker:
     """What a node remembers between questions: cells, and fitted calculations.
 
@@ -88,6 +63,9 @@ class Asker:
         secret: the network's, for addresses.
         seed: of everything that draws.
         settings: constants of the synthesis.
+        electing: how packets are elected.
+        organisation: organisation of an author's key; the key itself where nobody certifies it.
+        trust: gives the running trust, by outcomes that became known after questions had been answered.
         asked: told of every question that goes to the transport, before it is answered from.
         origin: the first key of a node that changed its key, under which it is one node.
     """
@@ -102,16 +80,20 @@ class Asker:
         secret: bytes,
         seed: int,
         settings: Settings,
+        electing: Electing,
+        organisation: Callable[[bytes], bytes],
+        trust: Callable[[], Trust],
         asked: Callable[[Sequence[Answer], int], None],
         origin: Callable[[bytes], bytes],
     ) -> None:
         self._schema, self._holder, self._received, self._secret = schema, holder, received, secret
         self._own_keys = [np.frombuffer(key, dtype=np.uint8) for key in own_keys]
-        self._asked, self._origin = asked, origin
+        self._trust, self._asked, self._origin = trust, asked, origin
+        self._electing, self._organisation = electing, organisation
         self._forgotten: deque[bytes] = deque()
         self._seed, self._settings = seed, settings
-        self._cells: dict[bytes, _Cell] = {}
-        self._fit: _Fit | None = None
+        self._cells: dict[bytes, Cell] = {}
+        self._fit: Fit | None = None
         self._reach: Reach | None = None
 
     def addresses(self, codes: NDArray[np.uint16], probes: int) -> list[bytes]:
@@ -119,6 +101,10 @@ class Asker:
         near = cells(self._schema, codes, probes)
         repeated = np.repeat(codes, near.shape[1], axis=0)
         return sorted(set(addresses_of(self._schema, repeated, near.reshape(-1), self._secret)))
+
+    def homes(self, codes: NDArray[np.uint16]) -> tuple[bytes, ...]:
+        """Address of the cell of each case."""
+        return addresses_of(self._schema, codes, cells(self._schema, codes, 1)[:, 0], self._secret)
 
     def refit(self) -> None:
         """Fit anew before the next answer: something was corrected, withdrawn, or came in a file."""
@@ -141,11 +127,7 @@ class Asker:
 
     def fetch(self, addresses: Sequence[bytes], now: int) -> None:
         """Fetch the cells that are not known or old."""
-        known = self._cells
-        while self._forgotten:
-            if known.pop(self._forgotten.popleft(), None) is not None:
-                self.refit()
-        stale = [a for a in dict.fromkeys(addresses) if a not in known or known[a].due <= now]
+        known, stale = self._cells, self._stale(addresses, now)
         if not stale:
             return
         self._reach = None
@@ -157,20 +139,90 @@ class Asker:
                 old = known.pop(answer.address, None)  # the latest fetched stand last
                 if not answer.complete:
                     none = answer.packets[:0]
-                    kept = _Cell(0, none, 0, 0, answered=False) if old is None else old
+                    kept = Cell(0, none, 0, 0, answered=False) if old is None else old
                     kept.due, kept.answered = now + RETRY_SECONDS, False
                     known[answer.address] = kept
                     continue
                 packets = answer.packets[self._foreign(answer.packets)]
                 if old is not None and not _holds_all(packets, old.packets):
                     self.refit()  # something was withdrawn: nothing may rest on it any more
-                known[answer.address] = _Cell(now + CELL_SECONDS, packets, answer.left_out, answer.refused, True)
+                short = answer.silent >= majority(DEFAULT_REPLICAS)
+                due = now + (RETRY_SECONDS if short else CELL_SECONDS)  # holders that fell silent may come back
+                known[answer.address] = Cell(due, packets, answer.left_out, answer.refused, True, short)
+        self._keep_few(addresses)
+
+    def _stale(self, addresses: Iterable[bytes], now: int) -> list[bytes]:
+        """The cells among these that are not known or old."""
+        known = self._cells
+        while self._forgotten:
+            if known.pop(self._forgotten.popleft(), None) is not None:
+                self.refit()
+        return [a for a in dict.fromkeys(addresses) if a not in known or known[a].due <= now]
+
+    def _keep_few(self, addresses: Iterable[bytes]) -> None:
+        """Forget the oldest cells, but none of these."""
+        known = self._cells
         if len(known) > CELLS_KEPT:
             wanted = set(addresses)
             for name in [a for a in known if a not in wanted][: len(known) - CELLS_KEPT]:
                 del known[name]
 
-    def _packets(self, now: int) -> PacketArray:
+    def draw(
+        self, codes: NDArray[np.uint16], own: Records, home: Sequence[bytes], probes: int, budget: int, now: int
+    ) -> None:
+        """Fetch, of the cells that are not known or old, the packets that are expected to help most.
+
+        Args:
+            codes: the questions.
+            own, home: own records, and the address of each one's cell.
+            probes: nearest cells to ask for each question.
+            budget: packets to fetch, at most.
+            now: seconds since 1970-01-01 UTC.
+        """
+        found = cells(self._schema, codes, probes)
+        flat = addresses_of(self._schema, np.repeat(codes, found.shape[1], axis=0), found.reshape(-1), self._secret)
+        near = [flat[at : at + found.shape[1]] for at in range(0, len(flat), found.shape[1])]
+        stale = self._stale([*sorted(set(flat)), *sorted(set(home))], now)
+        if not stale:
+            return
+        self._reach = None
+        known = self._cells
+        old_ones = set(stale)
+        others = [cell.packets for name, cell in known.items() if name not in old_ones]
+        before = in_force(np.concatenate([np.empty(0, dtype=PACKET_DTYPE), *others, self._received.everything(now)]))
+        before = before[self._foreign(before) & (expiry(self._schema, before) > now)]
+        drawn = draw_packets(
+            self._schema,
+            self._holder,
+            own,
+            near=near,
+            home=home,
+            names=stale,
+            before=before,
+            budget=budget,
+            seed=self._seed,
+            who=Who(
+                origin=self._origin,
+                organisation=self._organisation,
+                foreign=self._foreign,
+                pinned=self._electing.pinned,
+            ),
+            noted=lambda answers: self._asked(answers, now),
+        )
+        for name, came in drawn.items():
+            old = known.pop(name, None)
+            short = came.silent >= majority(DEFAULT_REPLICAS)
+            due = now + (RETRY_SECONDS if short or not came.answered else CELL_SECONDS)
+            if not came.answered and old is not None:
+                old.due, old.answered = due, False
+                known[name] = old
+                continue
+            if old is not None and not _holds_all(came.packets, old.packets):
+                self.refit()  # withdrawn, or others were chosen: nothing may rest on what is not here any more
+            known[name] = Cell(due, came.packets, came.left, came.refused, came.answered, short)
+        self._keep_few([*flat, *home])
+
+    def packets(self, now: int) -> PacketArray:
         """Everything known of others and not expired, each packet once."""
         given = self._received.everything(now)
         packets = np.concatenate([*(c.packets for c in self._cells.values()), given])
@@ -194,31 +246,91 @@ class Asker:
         return fit_.fitted
 
     def _fitted(self, near: Iterable[bytes], own: Records, now: int) -> Fitted:
-        good = self._still_good(near, own, now)
-        if good is not None:
-            return good
-        packets = self._packets(now)
+        if self._still_good(near, own, now) is not None and self._believed(own):
+            return self._elected_again()
+        packets, trust = self.packets(now), self._trust()
+        packets = packets[(packets["flags"] & int(Flag.WITHDRAWAL)) == 0]
+        kept: list[Callable[[Trust], NDArray[np.float64]]] = []
+        before: list[NDArray[np.float64]] = []
+
+        def believe(names: tuple[str, ...], default: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
+            before.append(default)
+            kept.append(lambda state: elect(objective, state.prior(names, default)))
+            return kept[0](trust)
+
+        evidence = evidence_of(self._schema, packets, self._origin)
+        elected = self._elected(packets, evidence, own)
+        if elected is not None:
+            evidence = elected.evidence
         with single_threaded(boosting=len(packets) + own.n >= BOOSTED_FROM):
             made = fit(
                 self._schema,
-                evidence_of(self._schema, packets, self._origin),
+                evidence,
                 own,
                 settings=self._settings,
                 rng=np.random.default_rng([self._seed, int.from_bytes(self._schema.id[:8], "little")]),
-                trust=lambda names, prior, objective: elect(objective, prior),
+                trust=believe,
             )
         sizes = {name: len(c.packets) for name, c in self._cells.items()}
         first = int(expiry(self._schema, packets).min()) if len(packets) else 2**62
-        self._fit = _Fit(
+        self._fit = Fit(
             fitted=made,
             until=max(first, now + CELL_SECONDS),
             records=own.n,
+            own=own,
             packets=sum(sizes.values()),
             cells=sizes,
             given=len(self._received.everything(now)),
+            trust=trust,
+            election=kept[0] if kept else None,
+            before=before[0] if before else made.weights,
+            said=packets,
+            evidence=evidence,
+            weighed=elected,
+            elected=elected,
         )
         self._reach = None
         return made
+
+    def _elected(self, packets: PacketArray, evidence: Evidence, own: Records) -> Elected | None:
+        """How far each packet counts; None when everybody counts the same, or there is nobody."""
+        if not self._electing.packets or not evidence.n:
+            return None
+        found = {key: self._organisation(key) for key in keys_of(packets)}
+        certified = {node_id(self._origin(key)): by for key, by in found.items() if by != key}
+        return elect_packets(
+            self._schema,
+            evidence,
+            own,
+            rng=np.random.default_rng([self._seed, int.from_bytes(self._schema.id[8:16], "little")]),
+            certified=certified,
+            pinned=self._electing.pinned,
+        )
+
+    def pin(self, nodes: frozenset[bytes]) -> None:
+        """Believe these nodes whatever they say, from the next answer on."""
+        if nodes != self._electing.pinned:
+            self._electing = replace(self._electing, pinned=nodes)
+            self.refit()
+
+    def _believed(self, own: Records) -> bool:
+        """Let outcomes that became known speak; whether the calculations may stand nevertheless."""
+        assert self._fit is not None
+        return self._fit.confirmed(self._schema, own) <= REFIT_SHARE
+
+    def _elected_again(self) -> Fitted:
+        """The calculations as they are fitted, weighed by what has become known since."""
+        fit_ = self._fit
+        assert fit_ is not None
+        trust = self._trust()
+        if fit_.election is not None and not trust.says_as(fit_.trust):
+            fit_.fitted, fit_.trust = replace(fit_.fitted, weights=fit_.election(trust)), trust
+        return fit_.fitted
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """What answered last, if anything is fitted."""
+        return None if self._fit is None else self._fit.fitted
 
     @property
     def reach(self) -> Reach:
@@ -231,6 +343,7 @@ class Asker:
                 refused=sum(c.refused for c in known),
                 left_out=sum(c.left_out for c in known),
                 unanswered=sum(not c.answered for c in known),
+                short=sum(c.short for c in known),
             )
         return self._reach
 
@@ -242,20 +355,36 @@ class Asker:
         Args:
             codes: uint16 ``[m, width]``.
             own: own records.
-            home: addresses of the cells of own records.
+            home: address of the cell of each own record.
             probes: nearest cells to ask for each question.
             now: seconds since 1970-01-01 UTC.
         """
         near = self.addresses(codes, probes)
-        self.fetch([*near, *home], now)
+        if self._electing.budget is None:
+            self.fetch([*near, *sorted(set(home))], now)
+        else:
+            self.draw(codes, own, home, probes, self._electing.budget, now)
         fitted = self._fitted(near, own, now)
+        elected = None if self._fit is None else self._fit.elected
         return Insights(
             schema=self._schema,
             answers=fitted.answer(unit_scale(self._schema, codes)),
             nodes=tuple(n.hex() for n in fitted.nodes),
             level=self._settings.level,
             reach=self.reach,
+            judged_by=None if elected is None else elected.hired.anchor,
         )
+
+    def explain(self, codes: NDArray[np.uint16], insight: Insight) -> Explanation:
+        """Why the last answer, to this question, uint16 ``[1, width]``, says what it says."""
+        assert self._fit is not None
+        return self._fit.explain(self._schema, unit_scale(self._schema, codes)[0], insight)
+
+    def support(self, codes: NDArray[np.uint16], field: str, shares: NDArray[np.float64]) -> list[Overlap]:
+        """Who knows cases like a question, uint16 ``[1, width]``, with each value of a field; see `overlap`."""
+        fit_ = self._fit
+        assert fit_ is not None
+        return overlap(self._schema, unit_scale(self._schema, codes)[0], field, shares, fit_.believed, fit_.own)
 
 
 def _holds_all(new: PacketArray, old: PacketArray) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from outroute.identity import Identity
 from outroute.packet import PacketArray, build, commit, sign
 from outroute.schema import Distiller, Schema, facet_index
 
-__all__ = ["Made", "addresses_of", "condense", "make_packets", "observation_bytes"]
+__all__ = ["Made", "addresses_of", "condense", "in_order", "make_packets", "observation_bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,19 @@ def condense(
     """
     if (schema.privacy.k if k is None else k) == 1:
         return distil_single(schema, observations)
+    # Numbered as they came: the journal's own numbers are hashes under a secret, and would break ties by chance.
+    observations = replace(observations, subject=in_order(observations.subject))
     if streaming:
         return distil_waiting(schema, observations, now=now, k=k, grouping=grouping)
     return distil(schema, observations, k=k, grouping=grouping)
+
+
+def in_order(label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels numbered by first appearance, int64 ``[n]``."""
+    _, first, index = np.unique(label, return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    return place[index.reshape(-1)]
 
 
 def observation_bytes(codes: NDArray[np.uint16], outcome: NDArray[np.float64]) -> bytes:

@@ -5,30 +5,59 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.identity import node_id
+from outroute.node.emitting import in_order
 from outroute.packet import Flag, PacketArray, class_counts, moments, verify_signatures
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records
 
-__all__ = ["evidence_of", "groups_of", "records_of", "verify_in_threads"]
+__all__ = ["evidence_of", "fresh_rows", "groups_of", "keys_of", "records_of", "verify_in_threads"]
 
-_PARALLEL_FROM = 512
-"""Packets from which a second thread pays for itself: about 20 ms of verification."""
+_PART_LEAST = 32
+"""Packets that a thread gets, at least: more than a millisecond of checking, a tenth of which goes for handing over."""
 _GROUPS_LEAST = 8
 """Distinct time buckets from which own records are cross-fitted by bucket instead of by subject."""
 
 
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Threads beside the one that asks, one for each other core."""
+    return ThreadPoolExecutor(max(_cores() - 1, 1), thread_name_prefix="outroute-signatures")
+
+
+@cache
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def verify_in_threads(packets: PacketArray) -> NDArray[np.bool_]:
-    """Signatures checked on all cores (the check releases the interpreter), bool ``[n]``."""
-    workers = os.cpu_count() or 1
-    if len(packets) < _PARALLEL_FROM or workers == 1:
+    """Signatures checked on all cores (the check releases the interpreter), bool ``[n]``.
+
+    The calling thread does its share, and what no helper has begun when it is through: helpers that are busy, or died
+    with the process that this one was forked from, hold nobody up.
+    """
+    parts = min(_cores(), len(packets) // _PART_LEAST)
+    if parts < 2:
         return verify_signatures(packets)
-    with ThreadPoolExecutor(workers) as pool:
-        return np.concatenate(list(pool.map(verify_signatures, np.array_split(packets, workers))))
+    own, *others = np.array_split(packets, parts)
+    helped = [_helpers().submit(verify_signatures, part) for part in others]
+    found = [verify_signatures(own)]
+    for part, done in zip(others, helped, strict=True):
+        found.append(verify_signatures(part) if done.cancel() else done.result())
+    return np.concatenate(found)
+
+
+def keys_of(packets: PacketArray) -> list[bytes]:
+    """Authors' keys, each once."""
+    return [bytes(key) for key in np.unique(np.ascontiguousarray(packets["author"]).view("V32")[:, 0])]
 
 
 def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], bytes] = lambda key: key) -> Evidence:
@@ -69,12 +98,9 @@ def groups_of(subject: NDArray[np.int64], bucket: NDArray[np.int64]) -> tuple[ND
     Subjects where some have several observations; else time buckets where there are enough of them; else each
     observation for itself.
     """
-    _, first, index = np.unique(subject, return_index=True, return_inverse=True)
-    if len(first) < len(subject):
+    if len(np.unique(subject)) < len(subject):
         # Numbered as they came: the journal's own numbers are hashes under a secret, and would draw other folds.
-        place = np.empty(len(first), dtype=np.int64)
-        place[np.argsort(first)] = np.arange(len(first))
-        return place[index.reshape(-1)], False
+        return in_order(subject), False
     if len(np.unique(bucket)) >= _GROUPS_LEAST:
         return bucket, True
     return np.arange(len(subject), dtype=np.int64), False
@@ -90,3 +116,23 @@ def records_of(
     """Own observations with known outcomes as records."""
     group, timed = groups_of(subject, bucket)
     return Records(x=unit_scale(schema, codes), y=outcome, group=group, timed=timed)
+
+
+def fresh_rows(before: Records, now: Records) -> NDArray[np.int64] | None:
+    """Own records that have become known since, int64 ``[f]``, rows of ``now``; None when one of before is gone."""
+    from collections import Counter
+
+    def keys(own: Records) -> list[bytes]:
+        rows = np.ascontiguousarray(np.column_stack([own.x, own.y]))
+        return [row.tobytes() for row in rows]
+
+    left = Counter(keys(before))
+    fresh = []
+    for row, key in enumerate(keys(now)):
+        if left[key] > 0:
+            left[key] -= 1
+        else:
+            fresh.append(row)
+    if len(fresh) != now.n - before.n:
+        return None
+    return np.array(fresh, dtype=np.int64)

@@ -8,21 +8,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outroute.elections.hire import Anchored
 from outroute.synthesis import Abstention, Answers, Basis, Heterogeneity
 
 if TYPE_CHECKING:
+    from outroute.node.explaining import Explanation
     from outroute.schema import Schema
 
-__all__ = ["Insight", "Insights", "Reach", "Source"]
+__all__ = ["BASIS", "Insight", "Insights", "Reach", "Source"]
 
 _ABSTAINED = {
     Abstention.NO_EVIDENCE: "no packet and no own record is near this case",
     Abstention.THIN_SUPPORT: "too few observations are near this case",
 }
+_SCORED = "every calculation was scored on outcomes that this node observed itself"
+_JUDGED = "this node has no outcomes of its own, so other nodes are judged by"
+_FEW = f"own outcomes: {_SCORED}; they are too few to judge other nodes,"
 _ANCHOR = {
-    Basis.OWN_OUTCOMES: "own outcomes: every calculation was scored on outcomes that this node observed itself",
-    Basis.DEFAULT: "none: this node has no outcomes of its own, so nothing checks what the others say",
+    (Basis.OWN_OUTCOMES, None): f"own outcomes: {_SCORED}",
+    (Basis.OWN_OUTCOMES, Anchored.OWN_OUTCOMES): f"own outcomes: {_SCORED}, and so was every other node",
+    (Basis.OWN_OUTCOMES, Anchored.CONSENSUS): f"{_FEW} which are judged by what most organisations say",
+    (Basis.OWN_OUTCOMES, Anchored.PINNED): f"{_FEW} which are judged by what the pinned nodes say",
+    (Basis.OWN_OUTCOMES, Anchored.NOTHING): f"{_FEW} and nothing else does",
+    (Basis.DEFAULT, Anchored.CONSENSUS): f"consensus: {_JUDGED} what most organisations say",
+    (Basis.DEFAULT, Anchored.PINNED): f"pinned nodes: {_JUDGED} what those say that the operator pinned",
 }
+_NOTHING = "none: this node has no outcomes of its own, so nothing checks what the others say"
+
+
+BASIS = {
+    Anchored.NOTHING: "nothing",
+    Anchored.OWN_OUTCOMES: "own outcomes",
+    Anchored.CONSENSUS: "consensus",
+    Anchored.PINNED: "pinned nodes",
+}
+"""What an insight calls that which nodes were judged by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +70,8 @@ class Reach:
         refused: packets that came back and were refused.
         left_out: packets that the holders keep in these cells and did not send, because a cell's answer is capped.
         unanswered: cells among them that no holder answered for the last time.
+        short: cells among them of which most holders fell silent, so that packets may be missing: they died, or a part
+            of the network is cut off.
     """
 
     cells: int
@@ -57,6 +79,7 @@ class Reach:
     refused: int
     left_out: int
     unanswered: int = 0
+    short: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +97,13 @@ class Insight:
         contributors: whose observations count most, largest first.
         disagreeing: nodes whose own outcomes near the question lie away from the estimate.
         calculations: estimate and weight of each calculation, by name.
-        anchor: what the weights rest on.
+        anchor: what the weights rest on, in words.
+        basis: what other nodes were judged by: ``own outcomes``, ``consensus`` (of organisations), ``pinned nodes`` or
+            ``nothing``.
         heterogeneity_known: whether the spread between nodes could be estimated (it takes three nodes).
         abstained: why there is no answer; None when there is one.
         reach: how much was looked at.
+        explanation: why it says so, for those who asked.
     """
 
     outcome: str
@@ -94,6 +120,8 @@ class Insight:
     heterogeneity_known: bool
     abstained: str | None
     reach: Reach
+    basis: str = "nothing"
+    explanation: Explanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -117,6 +145,7 @@ class Insight:
             "disagreeing": sources(self.disagreeing),
             "calculations": {n: {"weight": w, "estimate": e} for n, (w, e) in self.calculations.items()},
             "anchor": self.anchor,
+            "basis": self.basis,
             "heterogeneity_known": self.heterogeneity_known,
             "abstained": self.abstained,
             "reach": {
@@ -125,7 +154,9 @@ class Insight:
                 "refused": self.reach.refused,
                 "left_out": self.reach.left_out,
                 "unanswered": self.reach.unanswered,
+                "short": self.reach.short,
             },
+            **({} if self.explanation is None else {"explanation": self.explanation.to_dict()}),
         }
 
 
@@ -139,6 +170,7 @@ class Insights:
         nodes: ids of the nodes that ``answers`` refers to by index, in hex.
         level: probability that the intervals claim to cover.
         reach: how much was looked at.
+        judged_by: what other nodes were judged by; None where none is known, or all count the same.
     """
 
     schema: Schema
@@ -146,6 +178,7 @@ class Insights:
     nodes: tuple[str, ...]
     level: float
     reach: Reach
+    judged_by: Anchored | None = None
 
     def __len__(self) -> int:
         return len(self.answers.support)
@@ -196,7 +229,8 @@ class Insights:
                 name: (float(a.weights[j]), self._value(a.by_calculation[i, j]))
                 for j, name in enumerate(a.calculations)
             },
-            anchor=_ANCHOR[a.basis],
+            anchor=_ANCHOR.get((a.basis, self.judged_by), _NOTHING),
+            basis=BASIS[Anchored.NOTHING if self.judged_by is None else self.judged_by],
             heterogeneity_known=a.heterogeneity is Heterogeneity.KNOWN,
             abstained=_ABSTAINED.get(why),
             reach=self.reach,

@@ -20,7 +20,18 @@ from outroute.transports.keeper import Answered
 from outroute.transports.member import MemberTransport
 from outroute.transports.standing import Standing
 
-__all__ = ["Shelf", "guard_for", "join_local", "leave", "listen", "origin_of", "own_keys", "serves", "tend"]
+__all__ = [
+    "Shelf",
+    "guard_for",
+    "join_local",
+    "leave",
+    "listen",
+    "organisation_of",
+    "origin_of",
+    "own_keys",
+    "serves",
+    "tend",
+]
 
 
 class Shelf(PacketStore):
@@ -102,6 +113,14 @@ def own_keys(holder: Holder, key: bytes) -> tuple[bytes, ...]:
 def origin_of(holder: Holder) -> Callable[[bytes], bytes]:
     """What finds the first key of a node that changed its key, as far as its transport knows."""
     return holder.standing.register.origin if isinstance(holder, MemberTransport) else lambda key: key
+
+
+def organisation_of(holder: Holder) -> Callable[[bytes], bytes]:
+    """What finds the organisation that certifies an author's key; the key itself where nobody does."""
+    if not isinstance(holder, MemberTransport):
+        return lambda key: key
+    known = holder.organisations
+    return lambda key: known.get(key, key)
 
 
 def listen(holder: Holder, *, answered: Answered | None, withdrawn: Callable[[set[bytes]], None] | None) -> None:

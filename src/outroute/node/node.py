@@ -5,46 +5,46 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.distill import Grouping, Observations, Reason
+from outroute.elections import Trust
 from outroute.errors import DataError, StoreError, TransportError
 from outroute.identity import Identity
 from outroute.node.answering import AnsweredQuestions
 from outroute.node.approval import Approval, default_approval
 from outroute.node.asking import PROBES, Asker
+from outroute.node.believing import Beliefs, said_of
+from outroute.node.choosing import Choosing
+from outroute.node.electing import Electing
 from outroute.node.emitting import condense, make_packets
 from outroute.node.evidence import records_of, verify_in_threads
-from outroute.node.governed import Governed
 from outroute.node.handing_over import ALL
 from outroute.node.insight import Insight, Insights
-from outroute.node.local import join_local, leave, listen, origin_of, own_keys, serves, tend
+from outroute.node.local import join_local, leave, listen, organisation_of, origin_of, own_keys, serves, tend
 from outroute.node.migrating import check_agreed, successor_dir
 from outroute.node.notices import Notices
-from outroute.node.observing import observe_table
+from outroute.node.pathways import TOP, Pathways, paths_between
 from outroute.node.questions import codes_of_case, codes_of_cases
 from outroute.node.received import Received
-from outroute.node.reports import Distillation, ObserveReport
+from outroute.node.reports import Distillation
 from outroute.node.taking_back import Keys
 from outroute.packet import Flag, PacketArray, Rejection, accept, as_packets
-from outroute.schema import Schema, SchemaSignature, encode_outcome, facet_index
-from outroute.store import Event, Journal, Noted, State, Which, load_identity
+from outroute.schema import Schema, SchemaSignature
+from outroute.store import Event, Journal, State, Which, Withdrawn, load_identity
 from outroute.synthesis import Records, Settings
 from outroute.transports import Answer, Holder, LocalNetwork
-
-if TYPE_CHECKING:
-    from outroute.tables.mapping import TableMapping
 
 __all__ = ["Node"]
 
 
 @dataclass(eq=False)
-class Node(Governed):
+class Node(Choosing):
     """One participant of a network. Observations never leave it; packets do.
 
     One thread at a time may use it. It owns the transport that it is given and closes it.
@@ -58,6 +58,7 @@ class Node(Governed):
         clock: gives seconds since 1970-01-01 UTC.
         seed: of everything that draws, so that equal evidence gives equal answers.
         settings: constants of the synthesis.
+        electing: whether packets are elected, and whom the operator pins.
         restored: say so when ``data_dir`` comes from a backup.
         approval: who lets packets leave (``outroute.node.approval``); default somebody by hand, by ``approve``, unless
             the schema's distiller is ``single``.
@@ -78,6 +79,7 @@ class Node(Governed):
     clock: Callable[[], float] = field(default=time.time, repr=False)
     seed: int = 0
     settings: Settings = field(default_factory=Settings, repr=False)
+    electing: Electing = field(default_factory=Electing, repr=False)
     restored: bool = False
     approval: Approval | None = None
     signatures: Sequence[SchemaSignature] = field(default=(), repr=False)
@@ -116,7 +118,7 @@ class Node(Governed):
         self.transport = self._holder
         self._answered = AnsweredQuestions(self.log, own=self.id, clock=self._now)
         self._own: Records | None = None
-        self._home: list[bytes] = []
+        self._home: tuple[bytes, ...] = ()
         try:
             self._start()
         except BaseException:
@@ -130,6 +132,7 @@ class Node(Governed):
         forgetful = self.data_dir is not None and not self._holder.capabilities.durable
         self._again = outbox.queued(State.ACKNOWLEDGED, limit=ALL).ids if forgetful else np.empty(0, dtype=np.int64)
         tend(self._holder, now)
+        self._beliefs = Beliefs(self.schema, self._journal)
         self._asker = Asker(
             self.schema,
             self._holder,
@@ -138,9 +141,13 @@ class Node(Governed):
             secret=self.secret,
             seed=self.seed,
             settings=self.settings,
+            electing=self.electing,
+            organisation=organisation_of(self._holder),
+            trust=self._beliefs.trust,
             asked=self._note_asked,
             origin=origin_of(self._holder),
         )
+        self._believe(self.pins())
         listen(self._holder, answered=self._answered, withdrawn=self._asker.forget)
         if outbox.copied:
             self._notices.copied()
@@ -168,119 +175,6 @@ class Node(Governed):
     def _alive(self) -> None:
         if self._closed:
             raise StoreError("this node is closed: open it again", code="store.closed")
-
-    # observe ------------------------------------------------------------------------------------------------
-
-    def observe(
-        self,
-        table: Any,
-        *,
-        mapping: TableMapping | None = None,
-        case: str | None = None,
-        subject: str | None = None,
-        time: str | None = None,
-        outcome: str | None = None,
-    ) -> ObserveReport:
-        """Take observations in; the same table again changes nothing.
-
-        Args:
-            table: path of a CSV, Parquet or NDJSON file, ``"-"`` for NDJSON on standard input, a DataFrame, an Arrow
-                table, or a mapping of columns. Read in batches, each kept in one durable step.
-            mapping: how its columns become the schema's fields; default the same names.
-            case: column that names a case. Without it a case is known by its whole row and its number among equal
-                rows of the table; then an outcome that comes later makes it another case.
-            subject: column that names a subject; k counts subjects. Default: each case is its own.
-            time: column that says when it was observed; default when this node first saw it.
-            outcome: column with the outcome, when it is not called as in the schema.
-
-        Returns:
-            What became of every row. Rows without an outcome wait until ``confirm`` or ``observe`` brings it.
-
-        Raises:
-            DataError: when the table cannot be used; nothing of the batch concerned is kept, batches before it are.
-        """
-        from outroute.tables.mapping import default_mapping
-
-        self._alive()
-        if mapping is None:
-            mapping = default_mapping(
-                self.schema,
-                outcome=outcome,
-                case=(case,) if case else (),
-                subject=(subject,) if subject else (),
-                time=(time,) if time else (),
-            )
-        return observe_table(self.schema, table, mapping, self.observe_encoded)
-
-    def observe_encoded(
-        self,
-        codes: NDArray[np.uint16],
-        outcome: NDArray[np.float64],
-        *,
-        cases: Sequence[Any] | NDArray[Any],
-        subjects: Sequence[Any] | NDArray[Any] | None = None,
-        times: NDArray[np.int64] | None = None,
-    ) -> dict[Noted, int]:
-        """Take observations in that are encoded already, in one durable step.
-
-        Args:
-            codes: uint16 ``[n, width]``.
-            outcome: float64 ``[n]``, NaN while not known.
-            cases: n ids.
-            subjects: n ids; default the cases.
-            times: int64 ``[n]``, seconds since 1970-01-01 UTC; default when this node first saw the case.
-
-        Returns:
-            How many rows were what to this node.
-        """
-        self._newest("observe")
-        bucket_of = self.schema.time.bucket_seconds
-        now = self._now()
-        if times is None:
-            bucket = self._journal.dated(cases, now - now % bucket_of)
-        else:
-            bucket = times - times % bucket_of
-        facet = facet_index(self.schema, codes)
-        self._own = None
-        noted = self._journal.observe(cases, codes, outcome, bucket=bucket, facet=facet, subjects=subjects)
-        values, numbers = np.unique(noted, return_counts=True)
-        found = {Noted(int(v)): int(n) for v, n in zip(values, numbers, strict=True)}
-        if Noted.UPDATED in found:
-            self._asker.refit()
-        return found
-
-    def confirm(self, case: object, outcome: Any) -> Noted:
-        """Bring the outcome of a case that was observed or asked about before.
-
-        Args:
-            case: its id.
-            outcome: class name, class index or number.
-
-        Returns:
-            What it was: ``CONFIRMED``, ``DUPLICATE``, ``UPDATED``, ``CONFLICT`` (it has left in a packet with another
-            outcome) or ``UNKNOWN``.
-
-        Raises:
-            DataError: when the outcome is not one of the schema's.
-            StoreError: ``node.successor``, the observations were carried over to the schema's successor.
-        """
-        self._newest("confirm")
-        value = encode_outcome(self.schema.outcome, [outcome])
-        if np.isnan(value[0]):
-            raise DataError("confirm needs an outcome: the case waits for it already", code="data.outcome")
-        self._own = None
-        noted = Noted(int(self._journal.confirm([case], value)[0]))
-        if noted is Noted.UNKNOWN:
-            asked = self._journal.question(case)
-            if asked is None:
-                return noted
-            codes = np.frombuffer(asked.payload, dtype="<u2").astype(np.uint16)[None, :]
-            self.observe_encoded(codes, value, cases=[case], times=np.array([asked.asked], dtype=np.int64))
-            self._journal.question(case, forget=True)
-            return Noted.CONFIRMED
-        if noted is Noted.UPDATED:
-            self._asker.refit()
-        return noted
 
     # what leaves --------------------------------------------------------------------------------------------
 
@@ -347,22 +241,33 @@ class Node(Governed):
 
     # ask ----------------------------------------------------------------------------------------------------
 
-    def ask(self, case: Mapping[str, Any], *, case_id: object | None = None, probes: int = PROBES) -> Insight:
+    def ask(
+        self,
+        case: Mapping[str, Any],
+        *,
+        case_id: object | None = None,
+        probes: int = PROBES,
+        explain: bool = False,
+    ) -> Insight:
         """What happened to cases like this one, elsewhere and here.
 
         Args:
             case: values by field name; what is left out is missing.
-            case_id: remember the question under this id, so that ``confirm`` can bring its outcome.
+            case_id: remember the question and what every calculation says of it under this id, until ``confirm`` or
+                ``observe`` brings its outcome. The same id again replaces what was said.
             probes: nearest cells to ask.
+            explain: say why, too (``Insight.explanation``).
 
         Raises:
             DataError, SchemaError: when a value or a name is not the schema's.
         """
         codes = codes_of_case(self.schema, case)
-        insight = self._ask(codes, probes)[0]
-        if case_id is not None:
-            self._journal.ask(case_id, codes.astype("<u2").tobytes(), now=self._now())
-        return insight
+        insights = self._ask(codes, probes)
+        if case_id is not None and self._asker.fitted is not None:
+            said = said_of(self.schema, self._asker.fitted, insights.answers)
+            self._beliefs.ask(case_id, codes, said, now=self._now())
+        insight = insights[0]
+        return replace(insight, explanation=self._asker.explain(codes, insight)) if explain else insight
 
     def ask_many(self, cases: Any, *, probes: int = PROBES) -> Insights:
         """Answer many questions, sharing what is fetched, checked and fitted.
@@ -383,7 +288,7 @@ class Node(Governed):
             raise DataError("a question asks at least one cell: probes >= 1", code="data.probes")
         if self._own is None:
             seen = self._journal.observations(Which.KNOWN)
-            self._home = self._asker.addresses(seen.codes, 1)
+            self._home = self._asker.homes(seen.codes)
             self._own = records_of(self.schema, seen.codes, seen.outcome, seen.subject, seen.bucket)
         return self._asker.answer(codes, self._own, home=self._home, probes=probes, now=self._now())
 
@@ -424,12 +329,38 @@ class Node(Governed):
             )
         return refused
 
+    def paths(self, *, top: int = TOP) -> Pathways:
+        """Who corroborates or contradicts whom, own records among them, in the packets that this node knows.
+
+        The cells of own records are fetched, as for a question.
+
+        Args:
+            top: strongest paths of either sign to show.
+
+        Raises:
+            DataError: ``top`` lies outside 1..1,000.
+        """
+        self._alive()
+        now, seen = self._now(), self._journal.observations(Which.KNOWN)
+        self._asker.fetch(self._asker.addresses(seen.codes, 1), now)
+        packets = self._asker.packets(now)
+        return paths_between(self.schema, packets, seen.codes, seen.outcome, top=top, origin=origin_of(self._holder))
+
     def received(self) -> PacketArray:
         """Packets that ``receive`` took in and that are in force, each once."""
         self._alive()
         return self._received.in_force(self._now())
 
+    def _let_go(self, own: Withdrawn) -> None:
+        super()._let_go(own)
+        self._beliefs.erased()
+
     # housekeeping -------------------------------------------------------------------------------------------
+
+    @property
+    def trust(self) -> Trust:
+        """Running trust in the calculations, by outcomes that became known after questions had been answered."""
+        return self._beliefs.trust()
 
     @property
     def bytes_out(self) -> int:

@@ -1,26 +1,150 @@
-"""A user's table -> observations in the journal."""
+"""A user's table -> observations in the journal; outcomes that become known later."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outroute.errors import DataError
+from outroute.node.believing import Beliefs
+from outroute.node.governed import Governed
 from outroute.node.reports import ObserveReport
-from outroute.schema import Schema, encode
+from outroute.schema import Schema, encode, encode_outcome, facet_index
 from outroute.store import Noted
 
 if TYPE_CHECKING:
     from outroute.tables.mapping import TableMapping
     from outroute.tables.observed import Observed
 
-__all__ = ["Note", "observe_table"]
+__all__ = ["Note", "Observing", "observe_table"]
 
 Note = Callable[..., dict[Noted, int]]
 """``Node.observe_encoded``."""
+
+
+class Observing(Governed):
+    """Observing and confirming: the half of ``Node`` that takes in; ``Node`` is one."""
+
+    _beliefs: Beliefs
+    _newest: Callable[[str], None]
+
+    def observe(
+        self,
+        table: Any,
+        *,
+        mapping: TableMapping | None = None,
+        case: str | None = None,
+        subject: str | None = None,
+        time: str | None = None,
+        outcome: str | None = None,
+    ) -> ObserveReport:
+        """Take observations in; the same table again changes nothing.
+
+        Args:
+            table: path of a CSV, Parquet or NDJSON file, ``"-"`` for NDJSON on standard input, a DataFrame, an Arrow
+                table, or a mapping of columns. Read in batches, each kept in one durable step.
+            mapping: how its columns become the schema's fields; default the same names.
+            case: column that names a case. Without it a case is known by its whole row and its number among equal
+                rows of the table; then an outcome that comes later makes it another case.
+            subject: column that names a subject; k counts subjects. Default: each case is its own.
+            time: column that says when it was observed; default when this node first saw it.
+            outcome: column with the outcome, when it is not called as in the schema.
+
+        Returns:
+            What became of every row. Rows without an outcome wait until ``confirm`` or ``observe`` brings it.
+
+        Raises:
+            DataError: when the table cannot be used; nothing of the batch concerned is kept, batches before it are.
+        """
+        from outroute.tables.mapping import default_mapping
+
+        self._alive()
+        if mapping is None:
+            mapping = default_mapping(
+                self.schema,
+                outcome=outcome,
+                case=(case,) if case else (),
+                subject=(subject,) if subject else (),
+                time=(time,) if time else (),
+            )
+        return observe_table(self.schema, table, mapping, self.observe_encoded)
+
+    def observe_encoded(
+        self,
+        codes: NDArray[np.uint16],
+        outcome: NDArray[np.float64],
+        *,
+        cases: Sequence[Any] | NDArray[Any],
+        subjects: Sequence[Any] | NDArray[Any] | None = None,
+        times: NDArray[np.int64] | None = None,
+    ) -> dict[Noted, int]:
+        """Take observations in that are encoded already, in one durable step.
+
+        Args:
+            codes: uint16 ``[n, width]``.
+            outcome: float64 ``[n]``, NaN while not known.
+            cases: n ids.
+            subjects: n ids; default the cases.
+            times: int64 ``[n]``, seconds since 1970-01-01 UTC; default when this node first saw the case.
+
+        Returns:
+            How many rows were what to this node.
+        """
+        self._newest("observe")
+        bucket_of = self.schema.time.bucket_seconds
+        now = self._now()
+        if times is None:
+            bucket = self._journal.dated(cases, now - now % bucket_of)
+        else:
+            bucket = times - times % bucket_of
+        facet = facet_index(self.schema, codes)
+        self._own = None
+        with self._journal.together():
+            noted = self._journal.observe(cases, codes, outcome, bucket=bucket, facet=facet, subjects=subjects)
+            self._beliefs.settle(cases, outcome)
+        values, numbers = np.unique(noted, return_counts=True)
+        found = {Noted(int(v)): int(n) for v, n in zip(values, numbers, strict=True)}
+        if Noted.UPDATED in found:
+            self._asker.refit()
+        return found
+
+    def confirm(self, case: object, outcome: Any) -> Noted:
+        """Bring the outcome of a case that was observed or asked about before.
+
+        What every calculation had said of it is scored now, in the same durable step.
+
+        Args:
+            case: its id.
+            outcome: class name, class index or number.
+
+        Returns:
+            What it was: ``CONFIRMED``, ``DUPLICATE``, ``UPDATED``, ``CONFLICT`` (it has left in a packet with another
+            outcome) or ``UNKNOWN``.
+
+        Raises:
+            DataError: when the outcome is not one of the schema's.
+            StoreError: ``node.successor``, the observations were carried over to the schema's successor.
+        """
+        self._newest("confirm")
+        value = encode_outcome(self.schema.outcome, [outcome])
+        if np.isnan(value[0]):
+            raise DataError("confirm needs an outcome: the case waits for it already", code="data.outcome")
+        self._own = None
+        with self._journal.together():
+            noted = Noted(int(self._journal.confirm([case], value)[0]))
+            asked = self._journal.question(case)
+            if noted is Noted.UNKNOWN and asked is not None:
+                codes = np.frombuffer(asked.payload, dtype="<u2").astype(np.uint16)[None, :]
+                self.observe_encoded(codes, value, cases=[case], times=np.array([asked.asked], dtype=np.int64))
+                return Noted.CONFIRMED
+            self._beliefs.settle([case], value)
+        if noted is Noted.UPDATED:
+            self._asker.refit()
+        return noted
 
 
 def observe_table(schema: Schema, table: Any, mapping: TableMapping, note: Note) -> ObserveReport:

@@ -44,6 +44,8 @@ def _field(f: Field) -> dict[str, object]:
             "unit": f.unit,
             "integer": int(f.integer),
         }
+    if f.action:
+        out["role"] = "action"
     return out
 
 
@@ -56,7 +58,7 @@ def canonical(schema: Schema) -> bytes:
     """Canonical bytes of ``schema``: JSON with sorted keys, no white space, NFC text, no floats.
 
     Descriptions are for people and are left out: mending a typo makes no new network. Organisations and quorum are
-    members only where there are some.
+    members only where there are some, and a field's role only where it is an action.
     """
     o = schema.outcome
     outcome: dict[str, object] = {"name": o.name, "kind": o.kind.name.lower()}

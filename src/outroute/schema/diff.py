@@ -169,6 +169,9 @@ def _field(a: Field, b: Field) -> Iterator[Change]:
     if a.facet != b.facet:
         text = "must agree exactly" if b.facet else "counts by similarity; before, it had to agree exactly"
         yield _change(Meaning.SHIFTS, where, text)
+    if a.action != b.action:
+        text = "is an action: outcomes may be compared by it" if b.action else "is no action any more"
+        yield _change(Meaning.SHIFTS, where, text)
     if a.weight != b.weight:
         text = f"weighs {decimal_text(b.weight)}; before, {decimal_text(a.weight)}"
         yield _change(Meaning.SHIFTS, where, text)

@@ -102,6 +102,8 @@ class Field:
         categories: 2 to 100 names; categorical fields only.
         weight: how much a difference counts in similarity, 0 to 10 in hundredths; default 1.
         facet: packets and questions must agree exactly on this field (categorical only).
+        action: somebody chose this value (a treatment, a route, a setting), so that outcomes may be compared by it. It
+            is a condition like any other everywhere else.
         integer: values are whole numbers (for display and for ``infer``).
         description: for people; not part of the schema's id.
 
@@ -117,6 +119,7 @@ class Field:
     categories: tuple[str, ...] = ()
     weight: Decimal = Decimal(1)
     facet: bool = False
+    action: bool = False
     integer: bool = False
     description: str = field(default="", compare=False)
 

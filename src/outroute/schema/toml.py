@@ -132,11 +132,20 @@ def _read_field(name: str, table: Any) -> Field:
         categories=r.texts("categories"),
         weight=Decimal(1) if weight is None else weight,
         facet=r.get("facet", bool, False),
+        action=_role(r),
         integer=r.get("integer", bool, False),
         description=r.get("description", str, ""),
     )
     r.done()
     return made
+
+
+def _role(r: _Reader) -> bool:
+    """Whether a field is an action."""
+    role = r.get("role", str, "condition")
+    if role not in ("condition", "action"):
+        raise SchemaError(f"[{r.where}] role '{role}' is neither 'condition' nor 'action'", code="schema.toml")
+    return bool(role == "action")
 
 
 def _read_outcome(table: Any) -> Outcome:
@@ -334,6 +343,8 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
             row["categories"] = list(f.categories)
         if f.facet:
             row["facet"] = True
+        if f.action:
+            row["role"] = "action"
         row["weight"] = _number(f.weight)
         if f.description:
             row["description"] = f.description

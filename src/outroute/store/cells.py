@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.packet import PacketArray
-from outroute.placement import Part, Summary, sample
+from outroute.placement import Part, Summary, Wanted, sample
 
 __all__ = [
     "ANSWER_CAP",
@@ -23,6 +23,7 @@ __all__ = [
     "CellEntries",
     "Fetched",
     "Sampler",
+    "by_wanted",
     "layout_1",
 ]
 
@@ -97,6 +98,14 @@ class Cell:
     packets: int
     marks: int
     summary: Cached | None = None
+
+
+def by_wanted(authors: NDArray[np.int64], wanted: Sequence[Wanted]) -> NDArray[np.bool_]:
+    """Which of some rows are of authors that are wanted, bool[n]; all where nobody is named."""
+    if not wanted:
+        return np.ones(len(authors), dtype=np.bool_)
+    names = np.array([one.author for one in wanted], dtype=np.uint64)
+    return np.isin(np.ascontiguousarray(authors).view(np.uint64), names)
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import StoreError
 from outroute.packet import PacketArray
+from outroute.store.elections import forget_scored
 from outroute.store.log import Event, append_entry
 from outroute.store.outgoing import Erased, id_list, operator_text
 from outroute.store.withdrawing import blank, withdraw
@@ -88,6 +89,7 @@ def erase(
         f" WHERE o.id IN {within})",
         (*case, chosen),
     ).rowcount
+    forget_scored(connection, case, chosen)
     connection.execute(f"DELETE FROM conflicts WHERE id IN {within}", (chosen,))
     observations = connection.execute(f"DELETE FROM observations WHERE id IN {within}", (chosen,)).rowcount
     append_entry(

@@ -21,6 +21,7 @@ from outroute.errors import StoreError
 from outroute.packet import PacketArray
 from outroute.store import erasing
 from outroute.store.database import Database, scalar
+from outroute.store.elections import Elections, elections_layout
 from outroute.store.log import AuditLog, Event
 from outroute.store.noting import confirm_rows, observe_rows
 from outroute.store.observed import Noted, Observed, Question, Which, journal_layout
@@ -69,7 +70,7 @@ class Journal:
         self._database = Database(
             None if directory is None else Path(directory) / "journal.db",
             application=_APPLICATION,
-            migrations=(journal_layout, partial(approvals_layout, now=now)),
+            migrations=(journal_layout, partial(approvals_layout, now=now), elections_layout),
             page_limit=page_limit,
             overwrite=True,
         )
@@ -88,6 +89,8 @@ class Journal:
             """How far rows may lie beside what they are, where they were carried over from another schema."""
             self.log = AuditLog(self._database)
             self.outbox = Outbox(self._database, now=now, restored=restored)
+            self.elections = Elections(self._database, self._keys)
+            """What was said before outcomes were known, and what elections made of it."""
         except BaseException:
             self._database.close()
             raise
@@ -165,8 +168,7 @@ class Journal:
         with self._database.transaction() as connection:
             for start in range(0, len(cases), _CHUNK):
                 part = slice(start, start + _CHUNK)
-                keys = [(int(high), int(low)) for high, low in self._hashes(cases[part], b"case").tolist()]
-                noted[part] = confirm_rows(connection, keys, outcome[part].tolist())
+                noted[part] = confirm_rows(connection, self._keys(cases[part]), outcome[part].tolist())
         return noted
 
     def observations(self, which: Which = Which.KNOWN, *, after: int = 0, limit: int | None = None) -> Observed:
@@ -300,14 +302,21 @@ class Journal:
             found["questions"] = scalar(connection, "SELECT count(*) FROM questions")
         return found
 
-    def ask(self, case: object, payload: bytes, *, now: int) -> None:
-        """Remember a question until its outcome is known; the same case again replaces it."""
+    def ask(self, case: object, payload: bytes, *, now: int, said: bytes | None = None) -> None:
+        """Remember a question until its outcome is known; the same case again replaces it.
+
+        Args:
+            case: its id.
+            payload: what was asked.
+            now: seconds since 1970.
+            said: what was said of it, to be scored on the outcome.
+        """
         high, low = self._case(case)
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM questions WHERE case_high = ? AND case_low = ?", (high, low))
             connection.execute(
-                "INSERT INTO questions (case_high, case_low, asked, payload) VALUES (?, ?, ?, ?)",
-                (high, low, now, payload),
+                "INSERT INTO questions (case_high, case_low, asked, payload, said) VALUES (?, ?, ?, ?, ?)",
+                (high, low, now, payload, said),
             )
             connection.execute(
                 "DELETE FROM questions WHERE id <= (SELECT max(id) FROM questions) - ?", (QUESTION_LIMIT,)
@@ -318,11 +327,11 @@ class Journal:
         high, low = self._case(case)
         with self._database.transaction() as connection:
             row = connection.execute(
-                "SELECT asked, payload FROM questions WHERE case_high = ? AND case_low = ?", (high, low)
+                "SELECT asked, payload, said FROM questions WHERE case_high = ? AND case_low = ?", (high, low)
             ).fetchone()
             if forget:
                 connection.execute("DELETE FROM questions WHERE case_high = ? AND case_low = ?", (high, low))
-        return None if row is None else Question(asked=row[0], payload=row[1])
+        return None if row is None else Question(asked=row[0], payload=row[1], said=row[2])
 
     def close(self) -> None:
         """Close the file and free the directory; harmless when repeated."""
@@ -335,8 +344,11 @@ class Journal:
         self.close()
 
     def _case(self, case: object) -> tuple[int, int]:
-        high, low = self._hashes([case], b"case")[0].tolist()
-        return high, low
+        return self._keys([case])[0]
+
+    def _keys(self, cases: Sequence[object] | NDArray[Any]) -> list[tuple[int, int]]:
+        """The hashes under which cases are known."""
+        return [(int(high), int(low)) for high, low in self._hashes(cases, b"case").tolist()]
 
     def _subjects(self, subject: object) -> list[int]:
         """The hashes under which a subject may be known: its own, and its case's where each case is a subject."""

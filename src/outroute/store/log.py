@@ -66,6 +66,8 @@ class Event(StrEnum):
     ANSWERED = "answered"
     RECEIVED = "received"
     MIGRATED = "migrated"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
     STOPPED = "stopped"
 
 

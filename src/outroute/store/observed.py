@@ -74,10 +74,17 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question asked before: when (seconds since 1970), and what the asker wanted to remember of it."""
+    """A question asked before.
+
+    Attributes:
+        asked: when, seconds since 1970.
+        payload: what was asked.
+        said: what was said of it, if that is to be scored.
+    """
 
     asked: int
     payload: bytes
+    said: bytes | None = None
 
 
 def journal_layout(connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import StoreError
 from outroute.packet import PACKET_DTYPE, PacketArray
-from outroute.placement import ID_BYTES, Kept, Part, Summary, set_digest, summary, turn_order
+from outroute.placement import ID_BYTES, Kept, Part, Summary, Wanted, answered, set_digest, summary, turn_order
 from outroute.store.cells import (
     ANSWER_CAP,
     CELL_LIMIT,
@@ -28,6 +28,7 @@ from outroute.store.cells import (
     CellEntries,
     Fetched,
     Sampler,
+    by_wanted,
     layout_1,
 )
 from outroute.store.database import Database
@@ -243,16 +244,19 @@ class PacketStore:
             self._cells[address] = cell
         return cell
 
-    def fetch(self, addresses: Iterable[bytes], *, now: int, cap: int = ANSWER_CAP) -> list[Fetched]:
+    def fetch(
+        self, addresses: Iterable[bytes], *, now: int, cap: int = ANSWER_CAP, wanted: Sequence[Wanted] = ()
+    ) -> list[Fetched]:
         """The packets of some cells that are in force at ``now``, at most ``cap`` of each.
 
-        A cell with more is sampled by turns of organisations and authors, the same for every question.
+        A cell with more is sampled by turns of organisations and authors, the same for every question; where authors
+        are wanted, among theirs, without those that the asker has.
         """
         answers: list[Fetched] = []
         with self._database.reading() as connection:
             for address in addresses:
                 cell = self._cell(connection, address)
-                if 0 < cell.packets <= min(cap, self._cell_limit):
+                if 0 < cell.packets <= min(cap, self._cell_limit) and not wanted:
                     found = connection.execute(
                         "SELECT body FROM packets WHERE cell = ? AND part = 0 AND expires > ? ORDER BY slot, id",
                         (cell.id, now),
@@ -261,7 +265,13 @@ class PacketStore:
                     continue
                 ids, slots, parts, _, authors = self._index(connection, cell, now)
                 packets = parts == Part.PACKET
+                if wanted:
+                    packets &= self._sampler.shown(slots, parts, authors)
                 ids, slots, authors = ids[packets], slots[packets], authors[packets]
+                if wanted:
+                    rows, left = answered(*self._sampler.ranks(slots, authors), cap, wanted)
+                    answers.append(Fetched(packets=_array(_bodies(connection, ids[np.sort(rows)])), left_out=left))
+                    continue
                 total = min(len(ids), self._cell_limit)
                 room = min(cap, self._cell_limit)
                 if len(ids) > room:
@@ -269,12 +279,12 @@ class PacketStore:
                 answers.append(Fetched(packets=_array(_bodies(connection, ids)), left_out=total - len(ids)))
         return answers
 
-    def entries(self, address: bytes, *, now: int) -> CellEntries:
-        """Everything in force in a cell, sorted by identity."""
+    def entries(self, address: bytes, *, now: int, wanted: Sequence[Wanted] = ()) -> CellEntries:
+        """Everything in force in a cell, of those wanted if any are named, sorted by identity."""
         with self._database.reading() as connection:
             cell = self._cell(connection, address)
             ids, slots, parts, _, authors = self._index(connection, cell, now)
-            shown = self._sampler.shown(slots, parts, authors)
+            shown = self._sampler.shown(slots, parts, authors) & by_wanted(authors, wanted)
             bodies = _bodies(connection, ids[shown])
         pairs = sorted(
             (identity_of(body), Part(part)) for body, part in zip(bodies, parts[shown].tolist(), strict=True)
@@ -285,12 +295,20 @@ class PacketStore:
         """32 bytes per cell, equal between two stores exactly if the same is in force in both."""
         return [one.digest for one in self.summaries(addresses, now=now, cap=self._cell_limit)]
 
-    def summaries(self, addresses: Iterable[bytes], *, now: int, cap: int) -> list[Summary]:
-        """What answers with this cap show of each cell, and what they do not show, as digests."""
+    def summaries(
+        self, addresses: Iterable[bytes], *, now: int, cap: int, wanted: Sequence[Wanted] = ()
+    ) -> list[Summary]:
+        """What answers with this cap show of each cell, and what they do not show, as digests.
+
+        Where authors are wanted, both are about theirs alone, what the asker has being not shown.
+        """
         found: list[Summary] = []
         for address in addresses:
             with self._database.reading() as connection:
                 cell = self._cell(connection, address)
+                if wanted:
+                    found.append(self._summary(connection, cell, now, cap, wanted))
+                    continue
                 known = cell.summary
                 key = cap if cell.packets > cap else self._cell_limit
                 if known is None or known.cap != key or not known.since <= now < known.until:
@@ -301,14 +319,18 @@ class PacketStore:
             found.append(known.summary)
         return found
 
-    def _summary(self, connection: sqlite3.Connection, cell: Cell, now: int, cap: int) -> Summary:
+    def _summary(
+        self, connection: sqlite3.Connection, cell: Cell, now: int, cap: int, wanted: Sequence[Wanted] = ()
+    ) -> Summary:
         ids, slots, parts, _, authors = self._index(connection, cell, now)
-        kept = self._sampler.shown(slots, parts, authors)
+        kept = self._sampler.shown(slots, parts, authors) & by_wanted(authors, wanted)
         ids, slots, parts, authors = ids[kept], slots[kept], parts[kept], authors[kept]
         shown = parts == Part.PACKET
-        if np.count_nonzero(shown) > cap:
+        if wanted or np.count_nonzero(shown) > cap:
             rows = np.flatnonzero(shown)
-            shown[rows[turn_order(*self._sampler.ranks(slots[rows], authors[rows]))[cap:]]] = False
+            ranks = self._sampler.ranks(slots[rows], authors[rows])
+            shown[:] = False
+            shown[rows[answered(*ranks, cap, wanted)[0]]] = True
         identities = [identity_of(body) for body in _bodies(connection, ids)]
         pairs = list(zip(identities, shown.tolist(), strict=True))
         rest = set_digest(identity for identity, is_shown in pairs if not is_shown)

@@ -1,0 +1,316 @@
+"""Paths: for each of the N(N-1)/2 pairs of nodes, how far one's outcomes predict the other's.
+
+The strength of a path is ``N / (W + 3)`` of two inner products (`outroute.elections.profiles`): a correlation of
+deviations, corrected for sampling noise and shrunk towards zero as far as little is shared. All pairs are two matrix
+products, taken block by block: the matrix of strengths exists one block at a time, and what is kept is the strongest
+corroborations and contradictions of every node, and the histogram of all.
+
+What a block costs beyond its products is kept small. Strengths come out in hundredths, and the prior is a column more
+that all share, so that one division is left; they are rounded to eight bits, and these are counted two at a time and
+compared with a bar for each node. A bar is taken from a sample of the others, high enough that only some hundred paths
+pass it; where too few passed, the node is evaluated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from outroute.elections.keeping import Best
+from outroute.elections.profiles import PRIOR_CELLS, Floats, Ints, Profiles, Singles
+from outroute.errors import DataError
+
+__all__ = [
+    "BINS",
+    "LEAST",
+    "Matrices",
+    "Paths",
+    "Search",
+    "finish",
+    "matrices",
+    "pair_count",
+    "strips",
+    "strongest",
+]
+
+ROWS, COLUMNS = 256, 1024
+"""Nodes of a block: its two products and their codes, 2.5 MiB, are worked on while they are in a core's cache."""
+SCALE = 100
+"""Inside, strengths are in hundredths."""
+COUNTED = 4
+"""Blocks whose rounded strengths are counted together."""
+CODE_MOST = 127
+"""Rounded strengths are cut to eight bits; above 1 there is only luck, see `Paths`."""
+BINS = 2 * SCALE + 1
+"""Bins of the histogram; bin i holds strengths within 0.005 of i / 100 - 1, the outer ones all beyond."""
+LEAST = 0.005
+"""Strengths nearer to zero than this are not kept."""
+RANK = 3
+"""A bar is the strength of this rank in a sample of nodes, whatever the distribution of strengths."""
+AIM = 15
+"""The sample is so large that on average so many times as many paths pass the bar as are kept. One node in 1,000 then
+has fewer than it keeps: the chance that a Gamma(RANK) variable lies below RANK / AIM."""
+
+Codes = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """All paths of n nodes, as far as they are kept.
+
+    Strengths are cut to [-1, 1]: among billions of pairs that share little some come out beyond by luck.
+
+    Attributes:
+        corroborating: int64[n, keep], the nodes that corroborate a node most, strongest first; -1 where none does.
+        corroboration: float64[n, keep] in [LEAST, 1], their strengths; 0 where there is none.
+        contradicting: int64[n, keep], the nodes that contradict it most; -1 where none does.
+        contradiction: float64[n, keep] in [-1, -LEAST]; 0 where there is none.
+        histogram: int64[BINS], pairs by strength; pairs that share no cell have strength 0.
+        pairs: pairs evaluated.
+        again: nodes that had to be evaluated again.
+    """
+
+    corroborating: Ints
+    corroboration: Floats
+    contradicting: Ints
+    contradiction: Floats
+    histogram: Ints
+    pairs: int
+    again: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrices:
+    """What all pairs are products of, and the bars.
+
+    Attributes:
+        signal: float32[n, width], ten times the profiles': products are in hundredths.
+        reliability: float32[n, width + 1]; the last column is the prior, shared by all.
+        bars: float32[2, n] > 0, what corroborations, and contradictions with their sign turned, must reach.
+        keep: paths of either sign kept for each node.
+    """
+
+    signal: Singles
+    reliability: Singles
+    bars: Singles
+    keep: int
+
+
+def matrices(known: Profiles, keep: int) -> Matrices:
+    """Matrices of profiles, with bars guessed.
+
+    Raises:
+        DataError: `keep` is below one.
+    """
+    if keep < 1:
+        raise DataError("paths keep at least one of each sign", code="paths.keep")
+    n = known.nodes
+    signal, shared = known.dense()
+    signal *= np.float32(np.sqrt(SCALE))
+    reliability = np.empty((n, known.width + 1), np.float32)
+    reliability[:, :-1], reliability[:, -1] = shared, np.sqrt(PRIOR_CELLS)
+    del shared
+    bars = np.full((2, n), LEAST * SCALE, np.float32)
+    sample = np.unique(np.linspace(0, n - 1, round(RANK * n / (AIM * keep))).astype(np.int64))
+    if len(sample) > 2 * RANK:
+        for at in range(0, n, COLUMNS):
+            some = slice(at, at + COLUMNS)
+            strength = (signal[some] @ signal[sample].T) / (reliability[some] @ reliability[sample].T)
+            strength.partition((RANK - 1, len(sample) - RANK), axis=1)
+            np.maximum(bars[0, some], strength[:, -RANK], out=bars[0, some])
+            np.maximum(bars[1, some], -strength[:, RANK - 1], out=bars[1, some])
+    return Matrices(signal=signal, reliability=reliability, bars=bars, keep=keep)
+
+
+class Search:
+    """Evaluates strips of the upper triangle of all pairs; several searches share one triangle.
+
+    Args:
+        given: the matrices.
+        rows, columns: nodes of a block.
+    """
+
+    def __init__(self, given: Matrices, *, rows: int = ROWS, columns: int = COLUMNS) -> None:
+        self.given, self.nodes, self.rows, self.columns = given, len(given.signal), rows, columns
+        self.up, self.down = (Best(bar, given.keep) for bar in given.bars)
+        self.pairs = 0
+        self._table = np.zeros(65_536, np.int64)
+        self._outside = 0
+        self._met = np.empty(rows * columns, np.float32)
+        self._shared = np.empty(rows * columns, np.float32)
+        self._codes = np.zeros(COUNTED * rows * columns, np.int8)
+        self._waiting = 0
+        self._hit = np.empty(rows * columns, np.bool_)
+
+    def blocks(self, first: int) -> Iterator[tuple[slice, slice]]:
+        """Blocks of the strip that begins at a node: its rows, and columns from there on."""
+        last = min(first + self.rows, self.nodes)
+        for at in range(first, self.nodes, self.columns):
+            yield slice(first, last), slice(at, min(at + self.columns, self.nodes))
+
+    def products(self, here: slice, there: slice) -> tuple[Singles, Singles]:
+        """The two products of a block, in memory that the next block uses again."""
+        shape = (here.stop - here.start, there.stop - there.start)
+        met, shared = (part[: shape[0] * shape[1]].reshape(shape) for part in (self._met, self._shared))
+        np.matmul(self.given.signal[here], self.given.signal[there].T, out=met)
+        np.matmul(self.given.reliability[here], self.given.reliability[there].T, out=shared)
+        return met, shared
+
+    def add(self, first: int) -> None:
+        """Evaluate the strip of pairs whose lower node is first..first + rows."""
+        for here, there in self.blocks(first):
+            self._block(here, there)
+
+    def _block(self, here: slice, there: slice) -> None:
+        strength, shared = self.products(here, there)
+        size, outside = strength.size, 0
+        np.divide(strength, shared, out=strength)
+        if here.stop > there.start:  # on the diagonal: each pair once, and nobody with itself
+            upper = np.arange(here.start, here.stop)[:, None] < np.arange(there.start, there.stop)
+            np.multiply(strength, upper, out=strength)
+            outside = size - int(upper.sum())
+        rounded = shared  # its memory; its content has been used
+        np.clip(strength, -CODE_MOST, CODE_MOST, out=rounded)
+        np.rint(rounded, out=rounded)
+        if self._waiting + size > len(self._codes):
+            self._count()
+        codes = self._codes[self._waiting : self._waiting + size].reshape(strength.shape)
+        np.copyto(codes, rounded, casting="unsafe")
+        self._waiting += size
+        self._outside += outside
+        self.pairs += size - outside
+        self._offer(self.up, 1, strength, codes, here, there)
+        self._offer(self.down, -1, strength, codes, here, there)
+
+    def _count(self) -> None:
+        """Into the table, two codes at a time."""
+        if self._waiting % 2:
+            self._codes[self._waiting] = 0
+            self._outside += 1
+        even = self._codes[: self._waiting + self._waiting % 2]
+        self._table += np.bincount(even.view(np.uint16), minlength=65_536)
+        self._waiting = 0
+
+    def _offer(self, best: Best, sign: int, strength: Singles, codes: Codes, here: slice, there: slice) -> None:
+        width = strength.shape[1]
+        hit = self._hit[: strength.size].reshape(strength.shape)
+        compare = np.greater_equal if sign > 0 else np.less_equal
+        for by_row, own in ((True, here), (False, there)):
+            bar = best.level[own] * np.int8(sign)
+            compare(codes, bar[:, None] if by_row else bar, out=hit)
+            found = np.flatnonzero(hit)
+            if len(found):
+                down, across = np.divmod(found, width)
+                down, across = down + here.start, across + there.start
+                values = strength.reshape(-1)[found] * np.float32(sign)
+                best.offer(*((down, across) if by_row else (across, down)), values)
+
+    def histogram(self) -> Ints:
+        """Pairs so far by strength, int64[BINS]."""
+        self._count()
+        halves = self._table.reshape(256, 256)
+        by_code = np.roll(halves.sum(0) + halves.sum(1), CODE_MOST + 1)  # codes -128..127
+        by_code[CODE_MOST + 1] -= self._outside
+        low, high = CODE_MOST + 1 - SCALE, CODE_MOST + 1 + SCALE
+        out: Ints = by_code[low : high + 1].copy()
+        out[0] += by_code[:low].sum()
+        out[-1] += by_code[high + 1 :].sum()
+        return out
+
+
+def strips(nodes: int, parts: int = 1, rows: int = ROWS) -> list[list[int]]:
+    """First nodes of all strips, dealt to `parts` searches so that each has about as many pairs."""
+    return [list(range(part * rows, nodes, parts * rows)) for part in range(parts)]
+
+
+def pair_count(nodes: int) -> int:
+    """N(N-1)/2."""
+    return nodes * (nodes - 1) // 2
+
+
+def finish(searches: Sequence[Search]) -> Paths:
+    """What several searches found that together evaluated all strips."""
+    given = searches[0].given
+    kept, again = [], set[int]()
+    for sign, which in ((1, "up"), (-1, "down")):
+        guess = given.bars[(1 - sign) // 2]
+        whole = Best(guess, given.keep)
+        for search in searches:
+            best: Best = getattr(search, which)
+            best.settle()
+            rows, places = np.nonzero(best.value)
+            whole.offer(rows, best.other[rows, places].astype(np.int64), best.value[rows, places])
+        others, values = whole.sorted()
+        short = np.flatnonzero((values[:, -1] == 0) & (guess > LEAST * SCALE))
+        for at in range(0, len(short), ROWS):
+            some = short[at : at + ROWS]
+            others[some], values[some] = _exactly(given, some, sign)
+        again.update(short.tolist())
+        kept.append((others, sign * np.minimum(values.astype(np.float64) / SCALE, 1.0)))
+    (corroborating, corroboration), (contradicting, contradiction) = kept
+    return Paths(
+        corroborating=corroborating,
+        corroboration=corroboration,
+        contradicting=contradicting,
+        contradiction=contradiction,
+        histogram=np.sum([search.histogram() for search in searches], 0),
+        pairs=sum(search.pairs for search in searches),
+        again=len(again),
+    )
+
+
+def _exactly(given: Matrices, nodes: Ints, sign: int) -> tuple[Ints, Singles]:
+    """The strongest of some nodes, against all others and without a bar."""
+    best = Best(np.full(len(nodes), LEAST * SCALE, np.float32), given.keep)
+    for at in range(0, len(given.signal), COLUMNS):
+        some = slice(at, at + COLUMNS)
+        strength = given.signal[nodes] @ given.signal[some].T
+        strength /= given.reliability[nodes] @ given.reliability[some].T
+        strength *= np.float32(sign)
+        strength[nodes[:, None] == np.arange(at, at + strength.shape[1])] = 0
+        if strength.shape[1] > given.keep:
+            place = strength.shape[1] - given.keep
+            high = np.argpartition(strength, place, axis=1)[:, place:]
+        else:
+            high = np.broadcast_to(np.arange(strength.shape[1]), strength.shape)
+        rows = np.repeat(np.arange(len(nodes)), high.shape[1])
+        best.offer(rows, high.reshape(-1) + at, np.take_along_axis(strength, high, 1).reshape(-1))
+    return best.sorted()
+
+
+def strongest(
+    known: Profiles,
+    *,
+    keep: int = 10,
+    parts: int = 1,
+    each: Callable[[Callable[[list[int]], Search], list[list[int]]], Iterable[Search]] = map,
+) -> Paths:
+    """Evaluate all pairs.
+
+    Memory is that of two float32 matrices ``[nodes, width]``, and for each part that of what it keeps.
+
+    Args:
+        known: profiles.
+        keep: paths of either sign kept for each node, >= 1. Which of several that are equal to the last is kept is not
+            defined.
+        parts: searches that `each` may run at once, >= 1.
+        each: calls a function for each of a list: `map`, or that of a pool of threads (they run side by side, since
+            nearly all of the work is inside numpy).
+
+    Raises:
+        DataError: `keep` or `parts` is below one.
+    """
+    if parts < 1:
+        raise DataError("paths are searched in at least one part", code="paths.parts")
+    given = matrices(known, keep)
+
+    def run(firsts: list[int]) -> Search:
+        search = Search(given)
+        for first in firsts:
+            search.add(first)
+        return search
+
+    return finish(list(each(run, strips(known.nodes, parts))))
