@@ -3,6 +3,7 @@
     python -m benchmarks.figures heart              # four hospitals, 20 repeats, k = 5
     python -m benchmarks.figures flights --json
     python -m benchmarks.figures heart --variants   # k = 1, 3, 5, 10, 20 and streaming, against k = 5 in batch
+    python -m benchmarks.figures flights --elections    # what the election of packets changes while everybody is honest
 
 flights needs the extra `demo`; the others need OUTROUTE_DATA. Long: heart takes minutes, flights an hour.
 With --save DIR the result is written there as JSON too.
@@ -21,6 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from outroute import datasets, trial
+from outroute.node.electing import Electing
 from outroute.trial import report
 from outroute.trial.routing import OutcomeRouting, pooled_same
 
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--few", action="store_true", help="only majority, local and pooled (linear, boosting) as opponents"
     )
+    parser.add_argument("--elections", action="store_true", help="against ours without electing packets")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()
@@ -84,6 +87,8 @@ def main() -> None:
         methods += [OutcomeRouting(k=other, name=f"k{other}") for other in (1, 3, 10, 20)]
         methods += [OutcomeRouting(k=other, streaming=True, name=f"streaming_k{other}") for other in (3, 5, 10, 20)]
         methods.append(trial.local())
+    elif args.elections:
+        methods = [ours, OutcomeRouting(k=k, name="without_elections", electing=Electing(packets=False))]
     elif args.few:
         methods = [ours, trial.majority(), trial.local(), trial.pooled(), trial.pooled_boosting()]
         methods.append(trial.pooled_boosting_recal())
@@ -99,7 +104,7 @@ def main() -> None:
     found = result.to_json() | {"strata": strata(result), "k": k, "seconds_in_all": time.monotonic() - started}
     if args.save:
         args.save.mkdir(parents=True, exist_ok=True)
-        name = args.name + ("-variants" if args.variants else "")
+        name = args.name + ("-variants" if args.variants else "-elections" if args.elections else "")
         (args.save / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
     if args.json:
         print(json.dumps(found))

@@ -49,6 +49,19 @@ def test_codec() -> None:
     assert {"sign_ratio", "verify_ratio", "identities_ratio"} <= set(found["signatures"])
 
 
+def test_hire(tables: None) -> None:
+    found = run("hire")
+    (one,) = found["tables"].values()
+    assert set(one) == {"none", "label-flip", "sybils", "certified-sybils"}
+    for ways in one.values():
+        most = ways["everybody"]["packets"]
+        assert ways["hire 1/4"]["packets"] <= most / 4
+        assert ways["hire 1/8"]["packets"] <= most / 8
+        assert ways["hire 1/4"]["bytes"] > 0
+        for way in ("nearest", "random 1/4", "hire 1/4", "hire 1/8", "local"):
+            assert {"mean", "low", "high", "verdict"} == set(ways[way]["minus_everybody"])
+
+
 def test_store() -> None:
     found = run("store")
     for one in found["inserts"].values():
@@ -72,6 +85,10 @@ def test_failover() -> None:
     assert found["asks"] == found["answered"]
     assert found["lost"] == found["random_kills"]["lost"] == 0
     assert found["rolling_recall"] == 1.0
+    if "left_out" not in found["partition"]:
+        for one in found["partition"].values():
+            assert one["lost"] == 0
+            assert one["cuts"][0]["whole_after"] == one["cuts"][0]["asks_after"]
 
 
 def test_network() -> None:
@@ -82,6 +99,16 @@ def test_network() -> None:
     assert {"ratio", "checking_ms_p50"} <= set(found["trip"])
     assert {"question_exchanges", "quiet_cpu_percent"} <= set(found["growth"]["4"])
     assert found["hostile"]["answered"] == found["hostile"]["questions"] > 0
+
+
+def test_growth() -> None:
+    pytest.importorskip("opendht")
+    found = run("network", "--growth")
+    assert {size: one["members_known"] for size, one in found["growth"].items()} == {"4": 4, "6": 6}
+    assert set(found["laws"]["questions"]) == {"1", "4", "16", "64"}
+    for width, one in found["growth"]["6"]["questions"].items():
+        assert one["exchanges"] <= 3 * int(width)
+        assert one["greedy_cover"] <= one["owners"] <= 6
 
 
 @pytest.mark.usefixtures("tables")
@@ -103,3 +130,19 @@ def test_coverage() -> None:
     assert len(one["deciles"]) == len(one["counts"]) == 10
     assert set(one["per_site"]) == {"cleveland", "hungarian", "switzerland", "va"}
     assert 0 <= one["total"] <= 1
+
+
+def test_paths() -> None:
+    found = run("paths")
+    assert found["pairs"] == found["all_pairs"] == 3_000 * 2_999 // 2
+    assert {"seconds", "bare_seconds", "ratio", "peak_mib"} <= set(found)
+    assert found["standing"]["explicit_difference"] < 1e-6
+
+
+@pytest.mark.usefixtures("tables")
+def test_trust() -> None:
+    found = run("trust")["sets"]["heart"]
+    for scenario in ("prompt", "delay", "by answer", "by outcome"):
+        assert {"ours", "running", "leader", "best"} <= set(found[scenario]["loss"])
+        assert {"mean", "low", "high"} == set(found[scenario]["regret"]["ours"])
+    assert {"uniform", "default", "batch", "answered"} <= set(found["prompt"]["ours_minus"])

@@ -20,6 +20,7 @@ from outroute.elections import elect
 from outroute.identity import Identity
 from outroute.node import Insights, Node
 from outroute.node.approval import Automatic
+from outroute.node.electing import Electing
 from outroute.node.local import guard_for, join_local
 from outroute.packet import PACKET_BYTES
 from outroute.schema import Schema, drawn_landmarks, encode
@@ -52,6 +53,7 @@ class OutcomeRouting:
         grouping: how cohorts are formed.
         name: under which its scores appear.
         settings: constants of the synthesis.
+        electing: whether packets are elected.
         replicas: copies of each packet.
         learn: learn landmarks from founders' packets; otherwise the schema's own are used.
         on_node: called with the fold, each site's node and its name after it has answered, before it is closed.
@@ -62,6 +64,7 @@ class OutcomeRouting:
     grouping: Grouping | None = None
     name: str = "outroute"
     settings: Settings = field(default_factory=Settings)
+    electing: Electing = field(default_factory=Electing)
     replicas: int = 3
     learn: bool = True
     on_node: Callable[[Fold, str, Node], None] | None = None
@@ -70,7 +73,7 @@ class OutcomeRouting:
     def __call__(self, fold: Fold) -> Answer:
         """Run the whole loop once."""
         network = LocalNetwork(clock=lambda: _now(fold))
-        schema, founders = self._schema(fold)
+        schema, founders = self.founders(fold)
         guard = guard_for(schema)
         nodes: dict[str, Node] = {}
         try:
@@ -84,6 +87,7 @@ class OutcomeRouting:
                     clock=lambda: _now(fold),
                     seed=fold.seed,
                     settings=self.settings,
+                    electing=self.electing,
                     approval=_APPROVAL,
                 )
             packets = self._publish(fold, schema, nodes)
@@ -117,7 +121,7 @@ class OutcomeRouting:
                 network.kill(node.id)
                 node.close()
 
-    def _schema(self, fold: Fold) -> tuple[Schema, dict[str, int]]:
+    def founders(self, fold: Fold) -> tuple[Schema, dict[str, int]]:
         """The schema with landmarks learnt from founders' packets, and how many packets each site showed for it."""
         if not self.learn:
             return fold.schema, {}

@@ -1,0 +1,140 @@
+"""The attackers of a trial as clients of federated learning: the same lies, told through records and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._byzantine_tables import Case, Table, case_of
+from outroute import trial
+from outroute.simulation import ADVERSARIES, attack
+from outroute.synthesis import Evidence
+from outroute.trial.robust import Client, Setting, predictions, tuned
+from outroute.trial.robust_rules import (
+    FLOWER_RULES,
+    Liar,
+    Rule,
+    flower,
+    fltrust_rule,
+    gaussian,
+    idle,
+    leaning,
+    little_is_enough,
+)
+
+SYBIL_CLIENTS = 60
+"""Sybils as clients: Krum compares all pairs in every round, and with 300 it takes minutes for one model."""
+
+
+def records_as_packets(fold: trial.Fold, classes: int) -> Evidence:
+    """All honest training records, one packet each: what attackers' records are made like."""
+    x = np.concatenate([rows.x for rows in fold.train.values()])
+    y = np.concatenate([rows.y for rows in fold.train.values()])
+    time = [np.zeros(len(r), np.int64) if r.time is None else r.time - r.time % 86_400 for r in fold.train.values()]
+    return Evidence(
+        x=x,
+        node=np.repeat(np.arange(len(fold.train)), [len(rows) for rows in fold.train.values()]),
+        nodes=tuple(site.encode() for site in fold.train),
+        size=np.ones(len(y)),
+        counts=np.eye(classes)[y.astype(np.int64)],
+        mean=None,
+        variance=None,
+        bucket=np.concatenate(time),
+        cell=np.zeros(len(y), dtype=np.int64),
+    )
+
+
+def hostile_clients(case: Case, name: str, count: int, clients: int, *, rooted: bool = False) -> list[Client]:
+    """`count` attackers with the same attack as on packets, and with what can be done on updates beside it.
+
+    On updates: random sends random ones, the free-rider sends back what it got, and the adaptive attacker, whose
+    records are flipped, does what suits the rule: it hides among the honest (A Little Is Enough) or, if the server has
+    records of its own (`rooted`), leans as far from them as pays.
+    """
+    read = records_as_packets(case.split.fold, case.classes)
+    rng = case.rng(f"clients {name} {count}")
+    made = attack("label-flip" if name == "adaptive" else name, read, count, rng, region=case.region)
+    if name == "sybils":
+        made = made.take(np.flatnonzero(made.node < max(count, SYBIL_CLIENTS)))
+    assert made.counts is not None
+    liars: dict[str, Liar] = {
+        "random": gaussian,
+        "free-rider": idle,
+        "adaptive": leaning if rooted else little_is_enough(clients + count, count),
+    }
+    counts = made.counts if made.weight is None else made.counts * made.weight[:, None]
+    y = counts.argmax(axis=1).astype(np.float64)
+    told = counts.sum(axis=1) > 0
+    return [
+        Client(x=made.x[mine], y=y[mine], hostile=True, liar=liars.get(name))
+        for i in np.unique(made.node)
+        if (mine := (made.node == i) & told).any()
+    ]
+
+
+def federated_rows(
+    table: Table, attacks: Sequence[str], shares: Sequence[int], *, victims: int | None = None
+) -> list[dict[str, Any]]:
+    """All rules under all attacks on one split, as rows like those of the trial with packets."""
+    from benchmarks.byzantine import attackers
+
+    fold = table.fold
+    sites = [site for site in table.sites if len(table.truth[site])]
+    if victims is not None and victims < len(sites):
+        sites = [sites[(fold.repeat * victims + i) % len(sites)] for i in range(victims)]
+    present = sum(len(rows) > 0 for rows in fold.train.values())
+    settings: dict[str, Setting] = {
+        name: tuned(fold, lambda n, name=name: flower(name, n, 0))  # type: ignore[misc]
+        for name in FLOWER_RULES
+    }
+    for site in sites:
+        settings[f"fltrust {site}"] = tuned(fold, lambda n: fltrust_rule, root=site)
+    cases = {site: case_of(table, site) for site in sites}
+    found: list[dict[str, Any]] = []
+
+    def keep(name: str, count: int, method: str, of: Any) -> None:
+        for site, (plain, recalibrated) in of.items():
+            for label, predicted in ((method, plain), (f"{method} recalibrated", recalibrated)):
+                found.append(_row(cases[site], name, count, label, predicted))
+
+    def everything(name: str, count: int) -> None:
+        # A backdoor aims at one site's region; all rules but FLTrust serve all sites with one model.
+        aimed = bool(name) and ADVERSARIES[name].aimed
+        for asked in [[site] for site in sites] if aimed else [sites]:
+            liars = hostile_clients(cases[asked[0]], name, count, present) if count else []
+            n = present + len(liars)
+            for rule in FLOWER_RULES:
+                made: Rule = flower(rule, n, len(liars))
+                keep(name, count, rule, predictions(fold, liars, made, settings[rule], sites=asked))
+            if name == "adaptive":
+                liars = hostile_clients(cases[asked[0]], name, count, present, rooted=True)
+            for site in asked:
+                mine = settings[f"fltrust {site}"]
+                keep(name, count, "fltrust", predictions(fold, liars, fltrust_rule, mine, sites=[site], root=site))
+
+    everything("", 0)
+    for name in attacks:
+        for count in sorted({attackers(present - 1, share / 100) for share in shares} - {0}):
+            everything(name, count)
+    return found
+
+
+def _row(case: Case, name: str, count: int, method: str, predicted: NDArray[np.float64]) -> dict[str, Any]:
+    scores = trial.score(case.y, predicted, case.classes)
+    inside = case.region.contains(case.x)
+    enough = int(np.bincount(case.y.astype(np.int64), minlength=case.classes).min()) >= trial.MIN_PER_CLASS
+    return {
+        "repeat": case.repeat,
+        "site": case.victim,
+        "attack": name,
+        "attackers": count,
+        "peers": case.peers,
+        "method": method,
+        "log_loss": scores["log_loss"],
+        "accuracy": scores["accuracy"],
+        "auc": scores["auc"] if enough else float("nan"),
+        "inside": trial.score(case.y[inside], predicted[inside], case.classes)["log_loss"],
+    }
