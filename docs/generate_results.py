@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import hostile_results as hostile
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "experiments" / "results"
 
@@ -21,6 +23,12 @@ LABELS = {
     "pooled_boosting_recal": "pooled boosting, recalibrated",
     "pooled_same_estimator": "all records pooled, our estimator",
 }
+BYZANTINE = {
+    "heart": "heart --shares 0 50 90 --repeats 10",
+    "flights": "flights --victims 4 --shares 0 50 90 --repeats 2",
+    "digits": "digits --victims 3 --shares 0 50 90 --repeats 2",
+}
+"""Table: arguments of the run that is kept."""
 TABLES = {
     "heart": (
         "Heart disease: four hospitals",
@@ -201,7 +209,18 @@ def main() -> None:
     out += plain("ask", "Asking")
     out += plain("distil", "Distilling")
     out += plain("failover", "Killing real processes")
+    out += hostile.partition()
     out += plain("network", "The network's speed")
+    out += hostile.liars()
+    for name, how in BYZANTINE.items():
+        out += hostile.byzantine(name, how)
+    out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip --repeats 8")
+    out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 3")
+    out += plain("trust", "Trust, outcome after outcome")
+    out += plain("drift", "Drift")
+    out += plain("paths", "Paths")
+    out += plain("elections", "Elections for one question")
+    out += plain("hire", "Hire")
     notes = HERE / "results_notes.md"
     if notes.exists():
         out += [notes.read_text().rstrip(), ""]
