@@ -129,7 +129,7 @@ def run(packets: int, nodes: int, own: int, questions: int, turns: int, seed: in
         counts = evidence.counts
         assert counts is not None
         said = np.column_stack([evidence.size, evidence.bucket, counts])
-        once, _ = clock("copies", lambda said=said: said_once(evidence.x, evidence.node, nodes, said))
+        once, _ = clock("copies", lambda said=said: said_once(evidence.x, evidence.node, np.ones(nodes), said))
         packed, table = table_of(evidence), table_of_own(schema, mine)
         hired = clock("hire", lambda p=packed, t=table: prepare(p, t, alone).hire(t, mine.group))
         clock(

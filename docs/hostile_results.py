@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = ["byzantine", "federated", "liars", "partition", "power"]
 
+RECALIBRATED = " recalibrated"
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 
 
@@ -89,23 +90,28 @@ def federated(name: str, how: str) -> list[str]:
     results = found["results"]
     free = results["attack-free"]
     rules = [rule for rule in free if rule != "local"]
-    columns = [(attack, share) for attack, shares in results.items() if attack != "attack-free" for share in shares]
     out = [
         f"## The same attackers in federated learning: {name}",
         "",
         f"`python -m benchmarks.byzantine {how} --json` (extra `walls`), {found['repeats']} repeats: log-loss at the honest "
-        "sites. Flower's own rules, told how many attackers there are; FLTrust's root set is the records of the site that asks.",
+        "sites, in brackets recalibrated at each site. Flower's own rules, told how many attackers there are; FLTrust's root "
+        "set is the records of the site that asks.",
         "",
-        "| rule | nobody | " + " | ".join(f"{a} {s} %" for a, s in columns) + " |",
-        "|---|---|" + "---|" * len(columns),
+        "| attack | " + " | ".join(rule for rule in rules if not rule.endswith(RECALIBRATED)) + " |",
+        "|---|" + "---|" * sum(not rule.endswith(RECALIBRATED) for rule in rules),
     ]
-    for rule in rules:
-        cells = [results[a][s].get(rule) for a, s in columns]
-        out.append(
-            f"| {rule} | {free[rule]['log_loss']:.3f} | "
-            + " | ".join("" if cell is None else f"{cell['log_loss']:.3f}" for cell in cells)
-            + " |"
+
+    def cells(row: dict[str, Any]) -> str:
+        return " | ".join(
+            f"{row[rule]['log_loss']:.3f} ({row[rule + RECALIBRATED]['log_loss']:.3f})"
+            for rule in rules
+            if not rule.endswith(RECALIBRATED)
         )
+
+    out.append(f"| nobody | {cells(free)} |")
+    for attack, shares in results.items():
+        if attack != "attack-free":
+            out += [f"| {attack}, {share} % | {cells(row)} |" for share, row in shares.items()]
     return [*out, ""]
 
 
@@ -181,17 +187,21 @@ def partition() -> list[str]:
     out = [
         "## A network cut in two",
         "",
-        f"`{found['command']}`: {found['nodes']} processes in two network namespaces, traffic on both sides.",
+        "`python -m benchmarks.failover --partition --json`: real processes in two network namespaces, traffic on both sides. "
+        "Whole: every packet acknowledged on either side is at all its owners again.",
         "",
-        "| cut for | acknowledged meanwhile | lost | answered meanwhile | whole after |",
-        "|---|---|---|---|---|",
+        "| finding | nodes | cut for | acknowledged in the halves meanwhile | lost | whole after | answers without the other half, "
+        "said so / not said |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for cut in found["cuts"]:
-        sides = cut["during"]
-        answered = sum(side["answers"]["answered"] for side in sides)
-        asks = sum(side["answers"]["asks"] for side in sides)
-        out.append(
-            f"| {cut['seconds']:.0f} s | {' + '.join(str(n) for n in cut['acknowledged_during'])} | {cut['lost']} | "
-            f"{answered:,} of {asks:,} | {cut['heal_s']:.1f} s |"
-        )
+    for how, title in (("dht", "table and telling"), ("telling_alone", "telling alone")):
+        for cut in found[how]["cuts"]:
+            said = [
+                sum(side["answers"][f"partial_and_{which}"] for side in cut["during"]) for which in ("said", "not_said")
+            ]
+            out.append(
+                f"| {title} | {found[how]['nodes']} | {cut['cut_s']:.0f} s | "
+                f"{' + '.join(f'{n:,}' for n in cut['acknowledged_during'])} | {cut['lost']} | {cut['heal_s']:.1f} s | "
+                f"{said[0]:,} / {said[1]} |"
+            )
     return [*out, ""]

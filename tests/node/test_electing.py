@@ -206,7 +206,7 @@ def test_the_liars_fade_when_outcomes_come_one_by_one() -> None:
 
 def test_what_two_nodes_claim_word_for_word_counts_once() -> None:
     schema, evidence, before, _ = arrays()
-    theirs = np.flatnonzero(evidence.node == 0)
+    theirs = np.flatnonzero(evidence.node == 1)
     copycat = len(evidence.nodes)
     twice = replace(
         evidence.take(np.concatenate([np.arange(evidence.n), theirs])),
@@ -226,7 +226,7 @@ def test_copies_are_found_where_they_hide_and_nowhere_else() -> None:
     x[rng.random(x.shape) < 0.1] = np.nan
     said = np.column_stack([np.full(300, 5.0), rng.integers(0, 2, 300)])
     node = np.arange(300) % 10
-    share, copied = said_once(x, node, 10, said)
+    share, copied = said_once(x, node, np.ones(10), said)
     assert not copied.any()
     assert (share == 1).all()
     # Nearly the same, exactly the same, the same with another outcome, by the same author, and with a slot left out.
@@ -236,7 +236,7 @@ def test_copies_are_found_where_they_hide_and_nowhere_else() -> None:
     rows = np.concatenate([x, near[:1], x[1:2], x[2:3], x[3:4], less])
     author = np.concatenate([node, [9, 9, 9, node[3], 9]])
     told = np.concatenate([said, said[:2], 1 - said[2:3], said[3:4], said[4:5]])
-    share, copied = said_once(rows, author, 10, told)
+    share, copied = said_once(rows, author, np.ones(10), told)
     assert np.flatnonzero(copied).tolist() == [0, 1, 300, 301]
     assert share[copied].tolist() == [0.5] * 4
 
@@ -245,7 +245,7 @@ def test_who_repeats_one_packet_thousands_of_times_fills_no_memory() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([np.full((4_000, 6), 0.5) + rng.normal(0, 0.001, (4_000, 6)), rng.random((50, 6))])
     node = np.concatenate([np.arange(4_000) % 40, np.full(50, 40)])
-    share, copied = said_once(x, node, 41, np.ones((4_050, 1)))
+    share, copied = said_once(x, node, np.ones(41), np.ones((4_050, 1)))
     assert copied[:4_000].all()
     assert share[:4_000].max() <= 0.5
     assert not copied[4_000:].any()
@@ -284,3 +284,19 @@ def test_calculations_are_fitted_anew_when_elections_move_much(monkeypatch: pyte
         node._asker._fit.weighed = replace(before.weighed, evidence=replace(before.evidence, weight=None))  # type: ignore[union-attr]
         node.ask(QUESTION)
         assert node._asker._fit is not before
+
+
+def test_copying_takes_no_weight_from_whom_nobody_believes_less() -> None:
+    """Liars who weigh nothing, or little, cannot dilute an honest packet by saying it too."""
+    x, said = np.full((30, 4), 0.5), np.ones((30, 1))
+    node = np.arange(30, dtype=np.int64)
+    weight = np.zeros(30)
+    weight[0] = 1.0
+    factor, copied = said_once(x, node, weight, said)
+    assert factor[0] == 1.0
+    assert not copied.any()
+    weight[1:] = 0.1
+    factor, copied = said_once(x, node, weight, said)
+    assert copied.all()
+    assert np.isclose((factor * weight).sum(), 1.0)  # the claim counts once, as much as its best believed claimant
+    assert np.allclose(factor, 1.0 / 3.9)

@@ -2,7 +2,8 @@
 
 Packets claim the same when outcome, size and time are equal and conditions differ by less than `SAME` of their range.
 Two honest nodes hardly ever agree so far, in more than a slot or two. Nobody can tell who copied whom, so those who
-claim the same share one say.
+claim the same share one say: that of the one among them who is drawn on most, in proportion to how far each is. So
+nobody can take weight from an honest packet by copying it without being believed himself.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ COUNTED = 2_048
 """Packets whose near ones are counted to guess the number of pairs."""
 
 
-def said_once(x: Floats, node: Ints, nodes: int, said: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Share of each packet in what it says, float64[n]: 1/c for c nodes that claim the same; and who is such a copy.
+def said_once(x: Floats, node: Ints, weight: Floats, said: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Factor of each packet, float64[n], 1/c for c nodes that claim and weigh the same; and who is such a copy.
 
     Args:
         x: float64[n, D], conditions, unit scale, NaN missing.
         node: int64[n], author.
-        nodes: number of authors.
+        weight: float64[N] in [0, 1], how far each author is drawn on; who is not is no claimant.
         said: float64[n, S], all that must be equal: outcome, size, time.
     """
     from scipy.sparse import coo_matrix
@@ -58,9 +59,17 @@ def said_once(x: Floats, node: Ints, nodes: int, said: Floats) -> tuple[Floats, 
     links = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(first), len(first)))
     _, found = connected_components(links, directed=False)
     claim = found.astype(np.int64)[point]
-    held = np.unique(claim * np.int64(nodes) + node)
-    share = np.bincount(held // nodes, minlength=int(claim.max()) + 1)[claim].astype(np.float64)
-    return 1.0 / share, share > 1
+    nodes = np.int64(len(weight))
+    held = np.unique(claim * nodes + node)
+    claims, author = held // nodes, weight[held % nodes]
+    count = int(claim.max()) + 1
+    together, most, factor = np.bincount(claims, author, count), np.zeros(count), np.ones(count)
+    np.maximum.at(most, claims, author)
+    np.divide(most, together, out=factor, where=together > 0)
+    several = np.zeros(count, dtype=np.bool_)
+    several[:] = np.bincount(claims[author > 0], minlength=count) > 1
+    copied: npt.NDArray[np.bool_] = np.asarray(several[claim] & (weight[node] > 0), dtype=np.bool_)
+    return factor[claim], copied
 
 
 def _numbered(rows: Floats) -> Ints:

@@ -55,7 +55,7 @@ class Elected:
         evidence: the packets, with weights.
         hired: about nodes, in the order of ``evidence.nodes``.
         survival: about packets, in the order of ``evidence``.
-        copied: bool[n], packets that somebody else says word for word.
+        copied: bool[n], packets that somebody else who counts says word for word.
         certified: what organisation certifies a node, by the node's id.
     """
 
@@ -135,13 +135,13 @@ def elect_packets(
     said = [
         part.reshape(evidence.n, -1) for part in (evidence.counts, evidence.mean, evidence.variance) if part is not None
     ]
-    once, copied = said_once(
-        evidence.x, evidence.node, len(evidence.nodes), np.column_stack([evidence.size, evidence.bucket, *said])
-    )
     mine = table_of_own(schema, own)
     pins = np.array([i for i, n in enumerate(evidence.nodes) if n in pinned], dtype=np.int64)
     prepared = prepare(table_of(evidence), mine, organisation, pins if len(pins) else None)
     hired = prepared.hire(mine, own.group)
+    once, copied = said_once(
+        evidence.x, evidence.node, hired.weight, np.column_stack([evidence.size, evidence.bucket, *said])
+    )
     survival = survive(
         evidence.x,
         np.asarray(schema.slot_weights, dtype=np.float64),

@@ -170,7 +170,7 @@ def _host_of(header: str) -> str:
 
 
 async def _let_pass(receive: Receive, most: int) -> None:
-    """Read on for a moment what will not be used: who is still sending would see a broken connection, not the reason."""
+    """Read on for a moment what will not be used: who still sends would see a broken connection not the reason."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LINGER_SECONDS):
             passed = 0
