@@ -124,8 +124,10 @@ def least_honest(case: Case, elected: Evidence, hostile: Iterable[bytes]) -> flo
     weight = np.ones(part.n) if part.weight is None else part.weight
     given = np.bincount(part.node, part.size * overlap * weight, len(part.nodes))
     matters = due >= OVERLAP_LEAST * due.sum()
-    if given.sum() <= 0 or not matters.any():
+    if not matters.any():
         return float("nan")
+    if given.sum() <= 0:
+        return 0.0  # nobody is drawn on
     return float(((given / given.sum())[matters] / (due / due.sum())[matters]).min())
 
 
