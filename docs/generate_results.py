@@ -168,14 +168,14 @@ def covered() -> list[str]:
     return out
 
 
-def plain(name: str, title: str) -> list[str]:
+def plain(name: str, title: str, arguments: str = "") -> list[str]:
     path = RESULTS / f"{name}.json"
     if not path.exists():
         return []
     return [
         f"## {title}",
         "",
-        f"`python -m benchmarks.{name} --json`",
+        f"`python -m benchmarks.{name} {arguments}--json`",
         "",
         "```json",
         path.read_text().strip(),
@@ -210,16 +210,16 @@ def main() -> None:
     out += plain("distil", "Distilling")
     out += plain("failover", "Killing real processes")
     out += hostile.partition()
-    out += plain("network", "The network's speed")
+    out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")
     out += hostile.liars()
     for name, how in BYZANTINE.items():
         out += hostile.byzantine(name, how)
     out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip --repeats 8")
     out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 3")
-    out += plain("trust", "Trust, outcome after outcome")
+    out += plain("trust", "Trust, outcome after outcome", "heart opt azpro flights beijing ")
     out += plain("drift", "Drift")
-    out += plain("paths", "Paths")
-    out += plain("elections", "Elections for one question")
+    out += plain("paths", "Paths", "--nodes 100000 ")
+    out += plain("elections", "Elections for one question", "--packets 100000 --nodes 1000 ")
     out += plain("hire", "Hire")
     notes = HERE / "results_notes.md"
     if notes.exists():
