@@ -17,8 +17,9 @@ from outroute.placement import Member
 from outroute.schema import Schema, facet_index
 from outroute.store import PacketStore
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
+from outroute.transports.tls import TlsLink
 from store.making import NOW, SCHEMA, identity
-from transports.direct_rig import DirectRig
+from transports.link_rig import LinkRig
 
 #: Seconds that members of the suite wait for each other.
 PATIENCE = 0.2
@@ -145,7 +146,10 @@ class LocalRig:
             store.close()
 
 
-RIGS: dict[str, Callable[[], Rig]] = {"local": LocalRig, "direct": DirectRig}
+RIGS: dict[str, Callable[[], Rig]] = {
+    "local": LocalRig,
+    "direct": functools.partial(LinkRig, "direct", TlsLink),
+}
 
 
 async def _with_end(test: Callable[..., Awaitable[None]], *args: object, **kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""A member of a network of processes, over direct TLS links.
+"""A member of a network of processes, over links to the others; TLS unless another link is given.
 
 Who the members are is given from outside (``members``, ``endpoint_of``): by a signed list, by a DHT, by members that
 tell each other. What is done with them is the same as in one process.
@@ -7,6 +7,7 @@ tell each other. What is done with them is the same as in one process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from outroute.identity import Identity
 from outroute.placement import DEFAULT_REPLICAS, Member, Members
@@ -14,6 +15,7 @@ from outroute.transports.channel import Secrets
 from outroute.transports.contract import CREDIT_FRAMES, Capabilities
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
+from outroute.transports.links import LinkMaker, MemberLink
 from outroute.transports.member import MemberTransport
 from outroute.transports.replicas import REQUEST_SECONDS
 from outroute.transports.standing import Standing
@@ -23,7 +25,7 @@ __all__ = ["DirectTransport"]
 
 
 class DirectTransport(MemberTransport):
-    """A ``Link`` and a ``Holder`` over TLS.
+    """A ``Link`` and a ``Holder`` over a ``MemberLink``.
 
     A node whose key is revoked is neither called nor listened to; it may still hand over what it keeps for others, so
     its calls are let in and judged frame by frame.
@@ -43,6 +45,7 @@ class DirectTransport(MemberTransport):
         admit: whether the node with a public key may connect.
         credit: exchanges with one member at a time.
         request_seconds: time-out of one exchange.
+        link: makes what carries the frames.
     """
 
     def __init__(
@@ -62,8 +65,9 @@ class DirectTransport(MemberTransport):
         admit: Callable[[bytes], bool] = lambda _: True,
         credit: int = CREDIT_FRAMES,
         request_seconds: float = REQUEST_SECONDS,
+        link: LinkMaker = TlsLink,
     ) -> None:
-        self.link = TlsLink(
+        self.link: MemberLink = link(
             identity, handle=self._receive, endpoint_of=endpoint_of, secrets=secrets, admit=admit, credit=credit
         )
         standing = standing or Standing()
@@ -82,8 +86,8 @@ class DirectTransport(MemberTransport):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Durable with a store on disk; members are authenticated and every byte is encrypted."""
-        return Capabilities(durable=self.shelf.durable, ordered=True, back_pressure=True, secure=True)
+        """Those of the link; durable with a store on disk."""
+        return replace(self.link.capabilities, durable=self.shelf.durable)
 
     async def _carry(self, member: bytes, frame: bytes) -> Sequence[bytes]:
         return await self.link.request(member, frame)

@@ -18,9 +18,8 @@ from outroute.placement import Member, Members, Roster, Wanted, vouched
 from outroute.transports.contract import Announcement, Answer, Finder
 from outroute.transports.direct import DirectTransport
 from outroute.transports.frames import Flag, Frame, Kind, decode, encode
-from outroute.transports.places import is_place
 
-__all__ = ["Meeting", "can_be_called", "everybody"]
+__all__ = ["Meeting", "everybody"]
 
 CALLED_MOST = 16
 """Places of a finder's answer that are called."""
@@ -71,6 +70,10 @@ class Meeting(DirectTransport):
                 return register.origin(organisation)
         return member.id
 
+    def can_be_called(self, one: Announcement) -> bool:
+        """Whether a member can be called where it says. Who only calls others names no place and keeps nothing."""
+        return self.link.is_place(one.endpoint) if one.endpoint else not one.keeps
+
     async def join(self, places: Iterable[str]) -> None:
         """Call whoever is at some places, and take in whom they know.
 
@@ -94,7 +97,7 @@ class Meeting(DirectTransport):
         found = await self._finder.find(address, limit=FOUND_MOST)
         with self._lock:
             living = {one.member.id for one in self._roster.live(self._clock())} | {self.member.id}
-        strangers = [one for one in found if one.member.id not in living and is_place(one.endpoint)]
+        strangers = [one for one in found if one.member.id not in living and self.link.is_place(one.endpoint)]
         strangers.sort(key=lambda one: not self.standing.names(one.organisation))
         places = list(dict.fromkeys(one.endpoint for one in strangers))[:CALLED_MOST]
         frame = encode(everybody(()))
@@ -116,7 +119,7 @@ class Meeting(DirectTransport):
 
     async def _seek(self) -> None:
         """Call somebody who fell silent: a part of the network that was cut off is found again."""
-        away = [one.endpoint for one in self.silent() if is_place(one.endpoint)]
+        away = [one.endpoint for one in self.silent() if self.link.is_place(one.endpoint)]
         with self._lock:
             own = self._roster.known(self.member.id)
         if away and own is not None:
@@ -159,11 +162,6 @@ class Meeting(DirectTransport):
         """Whom to tell next; one is vouched for where the network names organisations, as strangers may be many."""
         vouched = self._roster.partners(now, self._rng, 1, among=lambda a: self.standing.names(a.organisation))
         return list(dict.fromkeys([*vouched, *self._roster.partners(now, self._rng, count)]))[:count]
-
-
-def can_be_called(one: Announcement) -> bool:
-    """Whether a member can be called where it says. Who only calls others names no place and keeps nothing."""
-    return is_place(one.endpoint) if one.endpoint else not one.keeps
 
 
 def everybody(words: tuple[bytes, ...]) -> Frame:

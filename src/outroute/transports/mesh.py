@@ -1,4 +1,4 @@
-"""A member of a living network: direct links, and who is there found out by telling each other.
+"""A member of a living network: links to others, and who is there found out by telling each other.
 
 Every member announces itself anew every few seconds and tells some others, drawn at random, what it has heard; a
 newcomer calls any member it knows a place of. A ``Finder`` (the DHT) is asked besides, so that there are two
@@ -26,9 +26,11 @@ from outroute.transports.contract import CREDIT_FRAMES, Announcement, Finder, Ro
 from outroute.transports.frames import FRAME_PACKETS, Flag, Frame, Kind, decode, encode
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
-from outroute.transports.meeting import Meeting, can_be_called
+from outroute.transports.links import LinkMaker
+from outroute.transports.meeting import Meeting
 from outroute.transports.replicas import REQUEST_SECONDS
 from outroute.transports.standing import Standing
+from outroute.transports.tls import TlsLink
 
 __all__ = ["ALIVE_SECONDS", "MeshTransport", "Pace"]
 
@@ -86,7 +88,7 @@ class MeshTransport(Meeting):
         certificate: its organisation's word for it.
         finder: another way of finding members; None for telling each other alone.
         pace: how often it does what it does by itself.
-        replicas, organisation_of, standing, secrets, admit, credit, request_seconds: see ``DirectTransport``.
+        replicas, organisation_of, standing, secrets, admit, credit, request_seconds, link: see ``DirectTransport``.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class MeshTransport(Meeting):
         admit: Callable[[bytes], bool] = lambda _: True,
         credit: int = CREDIT_FRAMES,
         request_seconds: float = REQUEST_SECONDS,
+        link: LinkMaker = TlsLink,
     ) -> None:
         self._identity, self._roles, self._certificate = identity, roles, certificate
         self._rng, self._finder, self._pace = rng, finder, pace or Pace()
@@ -140,6 +143,7 @@ class MeshTransport(Meeting):
             admit=admit,
             credit=credit,
             request_seconds=request_seconds,
+            link=link,
         )
 
     # who is there -------------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ class MeshTransport(Meeting):
         now, new = self._now(), 0
         for data in announcements:
             one = Announcement.from_bytes(data)
-            if one is None or one.expires > now + 2 * ALIVE_SECONDS or not can_be_called(one):
+            if one is None or one.expires > now + 2 * ALIVE_SECONDS or not self.can_be_called(one):
                 self.announcements["refused"] += 1
                 continue
             with self._lock:
@@ -291,7 +295,7 @@ class MeshTransport(Meeting):
         Args:
             host, port: where to listen; port 0 for any free one.
             advertise: what others are told, if it is not the same: behind a router, say.
-            join: places (``host:port``) of other members; the first member needs none.
+            join: places of other members, as the link writes them (``host:port``); the first member needs none.
 
         Raises:
             TransportError: the port is taken, or nobody answered at any place to join.

@@ -1,4 +1,4 @@
-"""Members with real sockets and TLS, for the contract suite."""
+"""Members with real sockets, over any link, for the contract suite."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from outroute.store import PacketStore
 from outroute.transports import Guard
 from outroute.transports.channel import Secrets
 from outroute.transports.direct import DirectTransport
+from outroute.transports.links import LinkMaker
 from store.making import NOW, SCHEMA, identity
 
 #: Seconds that members of the suite wait for each other: a handshake takes milliseconds, a busy machine more.
@@ -20,13 +21,18 @@ PATIENCE = 1.0
 SECRET = bytes(range(32))
 
 
-class DirectRig:
-    """Every member listens on a port of this machine; who is there is told to all by the rig."""
+class LinkRig:
+    """Every member listens on a port of this machine; who is there is told to all by the rig.
 
-    name = "direct"
+    Args:
+        name: of the transport.
+        link: makes its links.
+    """
+
     credit = 4
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, link: LinkMaker) -> None:
+        self.name, self._link = name, link
         self.now = NOW
         self._directory: Path | None = None
         self._organisations: int | None = None
@@ -63,6 +69,7 @@ class DirectRig:
             secrets=Secrets((SECRET,)),
             credit=self.credit,
             request_seconds=PATIENCE,
+            link=self._link,
         )
         reading = threading.Event()
         reading.set()
