@@ -17,8 +17,9 @@ import asyncio
 import secrets as random_bytes
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 from outroute.errors import TransportError
 from outroute.identity import Identity
@@ -41,9 +42,11 @@ from outroute.transports.links import (
     SLOW_SECONDS,
     Channel,
     Handle,
+    LinkMaker,
 )
 from outroute.transports.places import is_place
 from outroute.transports.refusals import Refusals
+from outroute.transports.url import Url
 
 __all__ = ["REFUSAL_BYTES", "LinkBase"]
 
@@ -72,7 +75,26 @@ class LinkBase(ABC):
         credit: exchanges with one node at a time.
     """
 
-    capabilities = Capabilities(durable=False, ordered=True, back_pressure=True, secure=True)
+    about = ""
+    """What the link is, in one line, for ``outroute transports``."""
+    url = ""
+    """How its URL is written."""
+    options: ClassVar[Mapping[str, str]] = {}
+    """What each option of its URL means, by name."""
+    capabilities = Capabilities(durable=True, ordered=True, back_pressure=True, secure=True)
+    """What a node over it promises, with its store on disk."""
+    place_hint = "write HOST:PORT"
+    """What to write instead of something that is no place."""
+
+    @classmethod
+    def from_url(cls, url: Url) -> LinkMaker:
+        """What makes links of a URL; see ``outroute.transports.registry``. Here the class itself, with no options.
+
+        Raises:
+            TransportError: the URL cannot be used.
+        """
+        url.only(cls.options)
+        return cls
 
     def __init__(
         self,
@@ -102,9 +124,14 @@ class LinkBase(ABC):
 
     # what a link of its own adds ----------------------------------------------------------------------------
 
-    def is_place(self, text: str) -> bool:
+    @classmethod
+    def is_place(cls, text: str) -> bool:
         """See ``MemberLink.is_place``: here ``HOST:PORT``."""
         return is_place(text)
+
+    def advertised(self, listening: str, place: str) -> str:
+        """See ``MemberLink.advertised``: here what the user said."""
+        return place
 
     @abstractmethod
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
@@ -314,9 +341,6 @@ class LinkBase(ABC):
             raise TransportError(f"'{place[:80]}' is no place: {self.place_hint}", code="transport.endpoint")
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             return await self.connect(member, place)
-
-    place_hint = "write HOST:PORT"
-    """What to write instead of something that is no place."""
 
     def ended(self, channel: Channel) -> None:
         """A channel that this node opened has ended: the next request opens another."""

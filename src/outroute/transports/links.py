@@ -76,10 +76,18 @@ class MemberLink(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it promises; ``durable`` is the store's matter and False here."""
+        """What it promises; whether what is kept is durable is the store's matter."""
 
     def is_place(self, text: str) -> bool:
         """Whether a text, written by a stranger, is a place that this link may be asked to reach."""
+
+    def advertised(self, listening: str, place: str) -> str:
+        """What others are told when the user says that they reach this node elsewhere.
+
+        Args:
+            listening: what ``listen`` gave.
+            place: ``HOST:PORT`` of the user's.
+        """
 
     async def listen(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Take calls; the place where, as others have to write it.

@@ -301,7 +301,7 @@ class MeshTransport(Meeting):
             TransportError: the port is taken, or nobody answered at any place to join.
         """
         listening = await self.link.listen(host, port)
-        self.endpoint = advertise or listening
+        self.endpoint = self.link.advertised(listening, advertise) if advertise else listening
         self._announce_self()
         try:
             await self.join(join)
