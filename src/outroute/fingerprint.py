@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from outroute.schema import MISSING, SCALE, Schema
 
-__all__ = ["ADDRESS_BYTES", "SKETCH_BITS", "address", "cells", "sketch"]
+__all__ = ["ADDRESS_BYTES", "SKETCH_BITS", "address", "cells", "projection", "sketch"]
 
 SKETCH_BITS = 256
 """Bits of a fingerprint."""
@@ -39,6 +39,14 @@ def _planes(schema_id: bytes, schema: Schema) -> tuple[NDArray[np.float64], NDAr
     codes = schema.landmarks.codes.astype(np.int64)
     centre = (codes.sum(axis=0) // len(codes)).astype(np.float64)
     return signs * schema.slot_weights[:, None], centre
+
+
+def projection(schema: Schema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What everybody who has the schema knows of a fingerprint: weighted signs ``[width, 256]`` and centre ``[width]``.
+
+    Bit j of a sketch says whether ``(codes - centre) @ signs[:, j]`` is above zero. Do not write to the arrays.
+    """
+    return _planes(schema.id, schema)
 
 
 @lru_cache(maxsize=16)
