@@ -17,6 +17,7 @@ from outroute.placement import Member
 from outroute.schema import Schema, facet_index
 from outroute.store import PacketStore
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
+from outroute.transports.grpc_link import GrpcLink
 from outroute.transports.tls import TlsLink
 from store.making import NOW, SCHEMA, identity
 from transports.link_rig import LinkRig
@@ -149,6 +150,7 @@ class LocalRig:
 RIGS: dict[str, Callable[[], Rig]] = {
     "local": LocalRig,
     "direct": functools.partial(LinkRig, "direct", TlsLink),
+    "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
 }
 
 

@@ -94,6 +94,8 @@ class Entry:
 
 _ALL = Capabilities(durable=True, ordered=True, back_pressure=True, secure=True)
 
+_SECURITY = "on (default): mutual TLS; off: everybody on the way can read and change frames"
+
 BUILT_IN: tuple[Entry, ...] = (
     Entry(
         scheme="dht",
@@ -112,6 +114,16 @@ BUILT_IN: tuple[Entry, ...] = (
         capabilities=_ALL,
         extra="dht",
         needs=("cryptography",),
+    ),
+    Entry(
+        scheme="grpc",
+        about="gRPC streams between nodes, mutual TLS, reflection",
+        url="grpc://[HOST:PORT][?security=off]",
+        target="outroute.transports.grpc_link:GrpcLink",
+        capabilities=_ALL,
+        options={"security": _SECURITY},
+        extra="grpc",
+        needs=("grpc", "grpc_reflection", "cryptography"),
     ),
 )
 """What comes with outroute, by how much a user has to know; one entry a transport."""
