@@ -163,9 +163,26 @@ async def _seen(half: list[Process]) -> bool:
 
 
 async def partition(
-    directory: Path, nodes: int, packets: int, cuts: tuple[float, ...], seed: int, *, dht: bool = True
+    directory: Path,
+    nodes: int,
+    packets: int,
+    cuts: tuple[float, ...],
+    seed: int,
+    *,
+    dht: bool = True,
+    longer: float = 0.0,
 ) -> dict[str, Any]:
-    """Members in two halves that are cut off from each other, again and again; see ``benchmarks.failover``."""
+    """Members in two halves that are cut off from each other, again and again; see ``benchmarks.failover``.
+
+    Args:
+        directory: of the members' stores.
+        nodes: members, half of them on each side.
+        packets: deposited before the first cut.
+        cuts: seconds of each cut.
+        seed: of what is drawn.
+        dht: whether members find each other in a DHT too.
+        longer: seconds that a cut may last beyond, until both halves have given an answer that lacks the other half.
+    """
     async with Namespaces() as net, Swarm(directory, dht=dht, homes=net.homes) as swarm:
         await swarm.fill(nodes)
         everywhere: list[set[int]] = [set() for _ in range(CELLS)]
@@ -178,7 +195,7 @@ async def partition(
         for half in halves:
             half.start()
         await asyncio.sleep(3.0)
-        found = [await _cut(net, swarm, halves, seconds) for seconds in cuts]
+        found = [await _cut(net, swarm, halves, seconds, longer) for seconds in cuts]
         for half in halves:
             await half.stop()
         acknowledged = set().union(*everywhere)
@@ -196,7 +213,9 @@ async def partition(
         }
 
 
-async def _cut(net: Namespaces, swarm: Swarm, halves: list[Half], seconds: float) -> dict[str, Any]:
+async def _cut(
+    net: Namespaces, swarm: Swarm, halves: list[Half], seconds: float, longer: float = 0.0
+) -> dict[str, Any]:
     """Cut for some seconds, joined again, and what became of everything."""
     earlier = set().union(*halves[0].everywhere)
     for half in halves:
@@ -215,6 +234,10 @@ async def _cut(net: Namespaces, swarm: Swarm, halves: list[Half], seconds: float
 
     watching = asyncio.create_task(noticed())
     await asyncio.sleep(seconds)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longer):
+            while not all(half.lacked["without_other_half"] for half in halves):
+                await asyncio.sleep(0.2)
     done = watching.done()
     took = watching.result() if done else None
     if not done:

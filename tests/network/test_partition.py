@@ -28,7 +28,7 @@ async def names() -> set[str]:
 @pytest.mark.skipif(WHY is not None, reason=str(WHY))
 @asynchronous
 async def test_two_halves_in_namespaces_are_joined_again(tmp_path: Path) -> None:
-    found = await partition(tmp_path, nodes=4, packets=256, cuts=(10.0,), seed=3, dht=False)
+    found = await partition(tmp_path, nodes=4, packets=256, cuts=(10.0,), seed=3, dht=False, longer=120.0)
     cut = found["cuts"][0]
     assert found["halves"] == [2, 2]
     assert min(cut["acknowledged_during"]) > 0
