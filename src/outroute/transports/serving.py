@@ -10,17 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from outroute.identity import Certificate, Identity
 from outroute.schema import Schema
 from outroute.transports.channel import Secrets
 from outroute.transports.contract import Announcement, Holder, Role
 from outroute.transports.guard import Guard
+from outroute.transports.keeper import Keeper, Shelf
 from outroute.transports.standing import Standing
 from outroute.transports.url import Url
 
-__all__ = ["Counted", "HolderMaker", "NodeTransport", "Setting", "StartedTransport"]
+__all__ = ["Counted", "HolderMaker", "Keeps", "NodeTransport", "Setting", "StartedTransport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,8 @@ class Setting:
         guard: checks packets; everything that comes from the store goes through it (``Use.ANSWER``).
         standing: what is known about keys; take statements in with ``learn``.
         clock: seconds since 1970.
+        open_shelf: opens the node's packet store, for a transport whose nodes keep packets too; the transport closes
+            it (``sweep``, ``close`` and ``abandon`` reach it there). One that keeps none never calls it.
         join: places that the user named; a transport of servers needs none.
     """
 
@@ -70,6 +73,7 @@ class Setting:
     guard: Guard
     standing: Standing
     clock: Callable[[], int]
+    open_shelf: Callable[[], Shelf]
     join: tuple[str, ...] = ()
 
 
@@ -127,6 +131,19 @@ class NodeTransport(Holder, Protocol):
 
     def counted(self) -> Iterable[Counted]:
         """What it counts."""
+
+
+@runtime_checkable
+class Keeps(Protocol):
+    """A transport whose node keeps packets: it says what it answers for others, and what is withdrawn there.
+
+    Attributes:
+        keeper: answers others; told by ``keeper.answered``.
+        shelf: the node's own store.
+    """
+
+    keeper: Keeper
+    shelf: Shelf
 
 
 class StartedTransport(NodeTransport, Protocol):
