@@ -75,7 +75,7 @@ def test_places_of_members_are_kept(tmp_path: Path) -> None:
     assert kept_peers(tmp_path) == []
     keep_peers(tmp_path, [f"10.0.0.{i}:7" for i in range(100)])
     assert len(kept_peers(tmp_path)) == 64
-    (tmp_path / "peers").write_bytes(b"10.0.0.1:7\nnonsense\n\xff\xfe\n")
+    (tmp_path / "peers").write_bytes(b"10.0.0.1:7\n\x01nonsense\n\xff\xfe\n")
     assert kept_peers(tmp_path) == [Place(host="10.0.0.1", port=7)]
 
 

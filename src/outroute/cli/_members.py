@@ -27,7 +27,7 @@ LINE_BYTES = 1000
 @org_app.command("members")
 @handled
 def members(
-    file: Annotated[Path, typer.Argument(help="One member a line: KEY [HOST:PORT] [name]. Lines with # are left out.")],
+    file: Annotated[Path, typer.Argument(help="One member a line: KEY [PLACE] [name]. Lines with # are left out.")],
     org: Org,
     output: Annotated[Path, typer.Option("-o", "--output", help="Write the signed list here.", show_default=False)],
     number: Annotated[
@@ -70,7 +70,7 @@ def members(
 
 
 def _read(file: Path) -> list[Listed]:
-    from outroute.node.joining import place_of
+    from outroute.node.joining import member_place
     from outroute.node.members import MEMBERS_BYTES, Listed
 
     with open(file, encoding="utf-8", errors="replace") as opened:
@@ -83,7 +83,7 @@ def _read(file: Path) -> list[Listed]:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", words[0]) or len(line) > LINE_BYTES:
             raise DataError(f"{file}, line {row}: begin with a key of 64 hexadecimal digits", code="members.line")
         rest = words[1:]
-        place = place_of(rest.pop(0)) if rest and ":" in rest[0] else None
+        place = member_place(rest.pop(0)) if rest and ":" in rest[0] else None
         listed.append(Listed(key=bytes.fromhex(words[0]), place=place, name=" ".join(rest)))
     if not listed:
         raise DataError(f"{file} names no member", code="members.line")

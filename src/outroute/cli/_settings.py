@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from outroute.node.electing import Electing
     from outroute.node.joining import Joining
     from outroute.schema import Schema
+    from outroute.transports.url import Url
 
 __all__ = ["SETTINGS_FILE", "Settings"]
 
@@ -25,6 +26,7 @@ SETTINGS_FILE = "node.json"
 class Settings:
     """Options of ``outroute node``, as text; empty where nobody said anything. ``port`` is the one used last."""
 
+    transport: str = ""
     listen: str = ""
     port: int = 0
     advertise: str = ""
@@ -58,6 +60,8 @@ class Settings:
             old |= {"secret_file": "", "members": ""}
         elif given.get("secret_file") or given.get("members"):
             old["open"] = False
+        if given.get("transport"):
+            old |= _moved(old, given)
         return cls(**(old | {name: value for name, value in given.items() if value}))
 
     def keep(self, directory: Path) -> None:
@@ -94,12 +98,29 @@ class Settings:
             TransportError: a place, role or port cannot be read, or a closed network's secret is missing.
             StoreError: the secret cannot be read or made.
         """
-        from outroute.node.joining import SECRET_FILE, Joining, load_secrets, make_secret, place_of, roles_of
+        from outroute.node.joining import (
+            DEFAULT_TRANSPORT,
+            SECRET_FILE,
+            Joining,
+            load_secrets,
+            make_secret,
+            member_place,
+            place_of,
+            roles_of,
+        )
         from outroute.schema import Distiller
         from outroute.transports.channel import Secrets
+        from outroute.transports.registry import link_type
+        from outroute.transports.url import parse_url
 
-        place = place_of(self.listen or "127.0.0.1:0", default_host="127.0.0.1")
-        join = tuple(place_of(one, default_host="127.0.0.1") for one in self.join)
+        url = parse_url(self.transport or DEFAULT_TRANSPORT)
+        links = link_type(url)
+        written = "" if links is None or not url.host else f"{url.host}:{url.port}"
+        place = place_of(self.listen or written or "127.0.0.1:0", default_host="127.0.0.1")
+        join = tuple(member_place(one, default_host="127.0.0.1") for one in self.join)
+        for one in join:
+            if links is not None and not links.is_place(str(one)):
+                raise TransportError(f"--join: '{one}' is no place: {links.place_hint}", code="transport.endpoint")
         own = directory / SECRET_FILE
         if self.open or self.members:
             secrets = load_secrets(Path(self.secret_file)) if self.secret_file else Secrets()
@@ -124,16 +145,37 @@ class Settings:
             prefer=self.port,
             advertise=place_of(self.advertise) if self.advertise else None,
             join=join,
-            dht=_dht(self.dht or ("off" if closed else "auto")),
+            dht=_dht(self.dht or ("off" if closed else "auto"), url),
             secrets=secrets,
             members=Path(self.members) if self.members else None,
-            **({"roles": roles_of(self.roles)} if self.roles else {}),
+            roles=roles_of(self.roles or "emit,ask,hold"),
+            transport=url,
         )
 
 
-def _dht(text: str) -> int | None:
+def _moved(old: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options kept from before that say nothing any more under the transport given now.
+
+    Raises:
+        TransportError: the transport is no URL, or it and --listen name two places.
+    """
+    from outroute.node.joining import DEFAULT_TRANSPORT
+    from outroute.transports.url import parse_url
+
+    now, before = parse_url(given["transport"]), parse_url(old.get("transport") or DEFAULT_TRANSPORT)
+    if now.host and given.get("listen"):
+        raise TransportError(
+            f"{now} says where to listen: leave --listen out, or the place in the URL", code="transport.url"
+        )
+    other = now.scheme != before.scheme
+    return ({"listen": ""} if now.host else {}) | ({"join": [], "dht": "", "advertise": ""} if other else {})
+
+
+def _dht(text: str, url: Url) -> int | None:
     """UDP port of the table: 0 for the link's number, None for none."""
-    if text == "off":
+    if url.scheme != "dht" and text not in ("off", "auto"):
+        raise TransportError(f"--dht belongs to dht://, {url.scheme}:// does without", code="transport.dht")
+    if text == "off" or url.scheme != "dht":
         return None
     if text == "on":
         return 0

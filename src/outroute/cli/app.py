@@ -22,6 +22,7 @@ from outroute.cli.pin import pin, unpin
 from outroute.cli.schema import schema_app
 from outroute.cli.serve import node
 from outroute.cli.swarm import swarm
+from outroute.cli.transports import transports
 from outroute.cli.withdraw import correct, erase, withdraw
 
 __all__ = ["app"]
@@ -69,6 +70,7 @@ app.command(rich_help_panel=_NODE)(status)
 app.command(rich_help_panel=_NODE)(peers)
 app.command(rich_help_panel=_NODE)(doctor)
 app.command(rich_help_panel=_NODE)(swarm)
+app.command(rich_help_panel=_NODE)(transports)
 app.command(rich_help_panel=_LEAVE)(distil)
 app.add_typer(outbox_app, name="outbox", rich_help_panel=_LEAVE)
 app.command(rich_help_panel=_LEAVE)(publish)

@@ -47,7 +47,7 @@ class Finding:
 def doctor(
     data_dir: Annotated[Path, typer.Option("--data-dir", "--node", help="The node's directory.")] = Path("node"),
     join: Annotated[
-        list[str] | None, typer.Option("--join", help="HOST:PORT of another node to try.", show_default=False)
+        list[str] | None, typer.Option("--join", help="Where another node is reached, to try it.", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -108,9 +108,14 @@ def _findings(directory: Path, join: list[str]) -> Iterator[Finding]:
     except OutrouteError as error:
         yield Finding(what="network", state=BAD, text=str(error))
         return
+    from outroute.transports.registry import link_type
+
     kind = "closed" if joining.closed else "open: anybody may join"
     yield Finding(what="network", state=GOOD, text=kind)
-    if running is None:
+    yield Finding(what="transport", state=GOOD, text=str(joining.transport))
+    if link_type(joining.transport) is None:
+        return  # it is tried when the node starts, which says what is wrong
+    if running is None and joining.listen.host:
         yield from _ports(joining)
     yield from _others(directory, schema, joining)
 
@@ -220,10 +225,10 @@ def _call(place: Place, directory: Path, joining: Joining) -> str:
     from outroute.node.portal import run
     from outroute.store import load_identity
     from outroute.transports import Frame, Kind, encode
-    from outroute.transports.tls import TlsLink
+    from outroute.transports.registry import link_of
 
     async def call() -> str:
-        link = TlsLink(
+        link = link_of(joining.transport)(
             load_identity(directory, create=False),
             handle=lambda _, __: [],
             endpoint_of=lambda _: None,

@@ -24,6 +24,7 @@ from outroute.errors import DataError, MissingExtraError
 if TYPE_CHECKING:
     from outroute.node.living import LivingNode
     from outroute.service.server import Server
+    from outroute.transports.url import Url
 
 __all__ = ["node"]
 
@@ -39,6 +40,15 @@ def node(
     schema: Annotated[
         Path | None, typer.Option("--schema", help="What the network agrees on; needed once.", show_default=False)
     ] = None,
+    transport: Annotated[
+        str | None,
+        typer.Option(
+            "--transport",
+            help="What carries everything, as a URL: dht:// (the default), zeromq://HOST:PORT and others; see outroute "
+            "transports.",
+            show_default=False,
+        ),
+    ] = None,
     listen: Annotated[
         str | None,
         typer.Option("--listen", help="HOST:PORT for other nodes; port 0 takes a free one.", show_default=False),
@@ -49,7 +59,9 @@ def node(
     ] = None,
     join: Annotated[
         list[str] | None,
-        typer.Option("--join", help="HOST:PORT of any other node; may be repeated.", show_default=False),
+        typer.Option(
+            "--join", help="Where any other node is reached, as it says itself; may be repeated.", show_default=False
+        ),
     ] = None,
     dht: Annotated[
         str | None,
@@ -100,20 +112,28 @@ def node(
     outroute node --schema heart.toml --data-dir south --join 10.0.0.5:7411 --secret-file network.secret
 
     outroute node --data-dir north
+
+    outroute node --schema heart.toml --data-dir east --transport zeromq://10.0.0.5:7411
     """
     levels = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
     if log_level not in levels:
         raise DataError(f"--log-level is one of {', '.join(levels)}", code="log.level")
     from threadpoolctl import threadpool_limits
 
+    from outroute.node.joining import member_place
     from outroute.node.living import LivingNode
     from outroute.service.logs import log_to
+    from outroute.transports.registry import link_type
+    from outroute.transports.url import parse_url
 
     # Many small matrices all the time: several threads of a busy machine would wait for each other.
     threadpool_limits(limits=1)
+    if transport:
+        link_type(parse_url(transport))  # before anything is made: a transport that cannot be used is said first
     stop = _Stop(until_eof=until_eof)
     loaded = prepare(data_dir, schema)
     given: dict[str, Any] = {
+        "transport": transport,
         "listen": listen,
         "advertise": advertise,
         "join": join,
@@ -142,7 +162,7 @@ def node(
     try:
         if settings.http != "off":
             server = _served(living, settings.http)
-        used = 0 if joining.advertise else int(living.endpoint.rpartition(":")[2])
+        used = 0 if joining.advertise or not living.endpoint else member_place(living.endpoint).port
         replace(settings, port=used).keep(data_dir)
         for notice in living.node.notices:
             warn(notice)
@@ -175,7 +195,7 @@ def _served(living: LivingNode, http: str) -> Server | None:
 def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json: bool) -> None:
     from outroute.node.joining import SECRET_FILE
 
-    secret = directory / SECRET_FILE
+    secret, url = directory / SECRET_FILE, living.joining.transport
     own = living.joining.secrets.known and secret.exists()
     if as_json:
         emit_json(
@@ -183,6 +203,7 @@ def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json
                 "node": living.id.hex(),
                 "key": living.key.hex(),
                 "schema": living.schema.id.hex(),
+                "transport": str(living.joining.transport),
                 "endpoint": living.endpoint,
                 "http": None if server is None else server.url,
                 "closed": living.joining.closed,
@@ -192,16 +213,29 @@ def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json
     else:
         lines = {
             "node": living.id.hex(),
+            "transport": str(url),
             "listens": f"{living.endpoint}{' (TCP and UDP)' if living.joining.dht is not None else ''}",
             "network": f"{'closed' if living.joining.closed else 'open'}, {len(living.peers()):,} members in sight",
             "HTTP": "off" if server is None else server.url,
         }
+        if not living.endpoint:
+            del lines["listens"]
         for name, value in lines.items():
             out.print(f"{name:>10}  {value}", markup=False, highlight=False)
-        also = f" --secret-file COPY-OF-{secret}" if own else ""
-        say(f"Another node: outroute node --schema SCHEMA --data-dir DIR --join {living.endpoint}{also}")
+        also = "" if url.scheme == "dht" else f" --transport {_for_another(url)}"
+        also += f" --join {living.endpoint}" if living.endpoint else ""
+        also += f" --secret-file COPY-OF-{secret}" if own else ""
+        say(f"Another node: outroute node --schema SCHEMA --data-dir DIR{also}")
         say(f"In another terminal: outroute observe TABLE --case COLUMN --node {directory}. Ctrl-C ends this node.")
     sys.stdout.flush()
+
+
+def _for_another(url: Url) -> str:
+    """The transport's URL as another node gives it: where this one listens is this one's own."""
+    from outroute.transports.registry import link_type
+
+    options = "".join(f"{'&' if at else '?'}{name}={value}" for at, (name, value) in enumerate(url.options.items()))
+    return str(url) if link_type(url) is None else f"{url.scheme}://{url.path}{options}"
 
 
 class _Stop:

@@ -13,7 +13,7 @@ import typer
 from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, working
 from outroute.cli._options import Json
 from outroute.cli._processes import NodeProcess, Processes
-from outroute.errors import DataError
+from outroute.errors import DataError, TransportError
 
 __all__ = ["swarm"]
 
@@ -28,6 +28,9 @@ def swarm(
     data_dir: Annotated[
         Path, typer.Option("--data-dir", help="Where their directories are: node-1, node-2, ...")
     ] = Path("swarm"),
+    transport: Annotated[
+        str, typer.Option("--transport", help="What carries everything, as a URL; see outroute transports.")
+    ] = "dht://",
     dht: Annotated[str, typer.Option("--dht", help="Let them find each other in a DHT too: on or off.")] = "off",
     as_json: Json = False,
 ) -> None:
@@ -41,9 +44,17 @@ def swarm(
     Example:
 
     outroute swarm 5 --schema heart.toml
+
+    outroute swarm 5 --schema heart.toml --transport zeromq://
     """
+    from outroute.transports.registry import link_type
+    from outroute.transports.url import parse_url
+
     if dht not in ("on", "off"):
         raise DataError("--dht is on or off for a swarm", code="transport.dht")
+    url = parse_url(transport)
+    if link_type(url) is not None and url.host:
+        raise TransportError(f"nodes of a swarm choose their places: write {url.scheme}://", code="transport.url")
     stop = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -58,9 +69,10 @@ def swarm(
                     return
                 tell(f"Starting node {number} of {count}")
                 secret = data_dir / "node-1" / "network.secret"
-                options = ["--schema", str(schema), "--dht", dht]
+                options = ["--schema", str(schema), "--transport", transport]
+                options += ["--dht", dht] if url.scheme == "dht" else []
                 if first is not None:
-                    options += ["--join", first.endpoint]
+                    options += ["--join", first.endpoint] if first.endpoint else []
                     options += ["--secret-file", str(secret)] if secret.exists() else []
                 started = running.start(data_dir / f"node-{number}", *options)
                 first = first or started

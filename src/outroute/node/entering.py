@@ -12,6 +12,7 @@ from outroute.node.members import Pinned
 from outroute.node.meshing import Mesh
 from outroute.node.portal import run
 from outroute.transports.dht import DhtFinder
+from outroute.transports.serving import StartedTransport
 
 __all__ = ["Entering"]
 
@@ -23,7 +24,7 @@ class Entering:
     """The way of one node into its network.
 
     Args:
-        mesh: its transport, not started yet.
+        transport: not started yet.
         finder: its node of the table, not started yet; None for no table.
         joining: how it takes part.
         directory: the node's.
@@ -33,7 +34,7 @@ class Entering:
 
     def __init__(
         self,
-        mesh: Mesh,
+        transport: Mesh | StartedTransport,
         finder: DhtFinder | None,
         *,
         joining: Joining,
@@ -41,7 +42,7 @@ class Entering:
         pinned: Pinned | None,
         key: bytes,
     ) -> None:
-        self._mesh, self._finder, self._joining = mesh, finder, joining
+        self._transport, self._finder, self._joining = transport, finder, joining
         self._directory, self._pinned, self._key = directory, pinned, key
 
     def enter(self) -> dict[str, str]:
@@ -50,10 +51,23 @@ class Entering:
         Raises:
             TransportError: a port is taken, or nobody answered and this node was in no network before.
         """
+        if isinstance(self._transport, Mesh):
+            self._take_port(self._transport)
+        else:
+            run(self._transport.start())
+        try:
+            run(self._transport.join(map(str, self.places())))
+        except OutrouteError as error:
+            if not kept_peers(self._directory) and self._joining.join:
+                raise
+            return {"join": str(error)}
+        return {}
+
+    def _take_port(self, mesh: Mesh) -> None:
         listen = self._joining.listen
         for attempt in range(PORT_ATTEMPTS):
             try:
-                self._listen(listen if attempt or listen.port else replace(listen, port=self._joining.prefer))
+                self._listen(mesh, listen if attempt or listen.port else replace(listen, port=self._joining.prefer))
                 break
             except TransportError as error:
                 # A free UDP port may be a taken TCP port: another one, unless this one was asked for.
@@ -61,15 +75,8 @@ class Entering:
                     raise
                 if self._finder is not None:
                     run(self._finder.close())
-        try:
-            run(self._mesh.join(map(str, self.places())))
-        except OutrouteError as error:
-            if not kept_peers(self._directory) and self._joining.join:
-                raise
-            return {"join": str(error)}
-        return {}
 
-    def _listen(self, listen: Place) -> None:
+    def _listen(self, mesh: Mesh, listen: Place) -> None:
         port = listen.port
         if self._finder is not None:
             bootstrap = [(place.host.strip("[]"), place.port) for place in self.places()]
@@ -77,18 +84,21 @@ class Entering:
             udp = self._finder.start(host=host, port=self._joining.dht or port, bootstrap=bootstrap)
             port = port or (udp if not self._joining.dht else 0)
         advertise = self._joining.advertise
-        run(self._mesh.start(listen.host, port, advertise=None if advertise is None else str(advertise)))
+        run(mesh.start(listen.host, port, advertise=None if advertise is None else str(advertise)))
 
     def places(self) -> list[Place]:
         """Whom to call: those named, those listed, those met before; this node itself left out."""
         listed = [] if self._pinned is None else self._pinned.places(self._key)
-        found = dict.fromkeys([*self._joining.join, *listed, *kept_peers(self._directory)])
-        return [place for place in found if str(place) != self._mesh.endpoint]
+        kept = kept_peers(self._directory)
+        if isinstance(self._transport, Mesh):  # it may have been on another transport before
+            kept = [place for place in kept if self._transport.link.is_place(str(place))]
+        found = dict.fromkeys([*self._joining.join, *listed, *kept])
+        return [place for place in found if str(place) != self._transport.endpoint]
 
     def abandon(self) -> None:
         """Close what was opened, when the start failed."""
         with contextlib.suppress(OutrouteError):
-            run(self._mesh.stop())
+            run(self._transport.stop())
         if self._finder is not None:
             run(self._finder.close())
 

@@ -18,8 +18,10 @@ from outroute.errors import StoreError, TransportError
 from outroute.transports import Role
 from outroute.transports.channel import SECRET_BYTES, Secrets
 from outroute.transports.places import is_place
+from outroute.transports.url import Url, parse_url
 
 __all__ = [
+    "DEFAULT_TRANSPORT",
     "PEERS_FILE",
     "SECRET_FILE",
     "Joining",
@@ -28,10 +30,13 @@ __all__ = [
     "kept_peers",
     "load_secrets",
     "make_secret",
+    "member_place",
     "place_of",
     "roles_of",
 ]
 
+DEFAULT_TRANSPORT = "dht://"
+"""Links over TLS, and a table in which members find each other."""
 SECRET_FILE = "network.secret"
 """The network secret in a node's directory, mode 0600."""
 PEERS_FILE = "peers"
@@ -46,13 +51,20 @@ _ANYWHERE = ("", "0.0.0.0", "::", "[::]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A host and a port."""
+    """Where a member is reached.
+
+    Attributes:
+        host: empty where places of the transport are no hosts.
+        port: 0 where places of the transport have none.
+        rest: what follows, beginning with a slash; or all of it where places of the transport are no hosts.
+    """
 
     host: str
     port: int
+    rest: str = ""
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"{self.host}:{self.port}{self.rest}" if self.host else self.rest
 
     @property
     def anywhere(self) -> bool:
@@ -74,6 +86,7 @@ class Joining:
         secrets: of the network; none in an open one.
         members: signed list of members (``outroute.node.members``); None to admit whoever knows the secret.
         roles: what the node does.
+        transport: what carries everything; links between nodes, or a store that others run.
     """
 
     listen: Place = Place(host="127.0.0.1", port=0)
@@ -84,6 +97,7 @@ class Joining:
     secrets: Secrets = field(default_factory=Secrets)
     members: Path | None = None
     roles: Role = Role.EMIT | Role.ASK | Role.HOLD
+    transport: Url = field(default_factory=lambda: parse_url(DEFAULT_TRANSPORT))
 
     def __post_init__(self) -> None:
         if self.listen.anywhere and self.advertise is None:
@@ -115,6 +129,29 @@ def place_of(text: str, *, default_host: str = "") -> Place:
     if not is_place(f"{host}:{port}") or len(text) > PLACE_CHARACTERS:
         raise TransportError(f"'{text[:80]}' is no place: write HOST:PORT", code="transport.endpoint")
     return Place(host=host, port=int(port))
+
+
+def member_place(text: str, *, default_host: str = "") -> Place:
+    """Read a place of a member as any transport may write it: ``HOST:PORT``, ``HOST:PORT/KEY``, a name.
+
+    Whether the transport in use can reach it is found out by calling.
+
+    Args:
+        text: what somebody wrote.
+        default_host: for a port alone; empty to leave it as it is.
+
+    Raises:
+        TransportError: it is empty, too long, or has signs that no place has.
+    """
+    text = text.strip()
+    if not text or len(text) > PLACE_CHARACTERS or not text.isascii() or not text.isprintable() or " " in text:
+        raise TransportError(f"'{text[:80]}' is no place: write HOST:PORT", code="transport.endpoint")
+    first, slash, rest = text.partition("/")
+    try:
+        found = place_of(first, default_host=default_host)
+    except TransportError:
+        return Place(host="", port=0, rest=text)
+    return Place(host=found.host, port=found.port, rest=slash + rest)
 
 
 def roles_of(text: str) -> Role:
@@ -188,7 +225,7 @@ def kept_peers(directory: Path) -> list[Place]:
     found = []
     for line in lines:
         with contextlib.suppress(TransportError):
-            found.append(place_of(line))
+            found.append(member_place(line))
     return found
 
 

@@ -1,7 +1,7 @@
 """A node that lives in a network of processes until it is told to stop.
 
-It composes a ``Node`` with a ``MeshTransport`` and does by itself what must not wait for a call: handing over what is
-approved until it is acknowledged, calling again those it has lost, keeping places for the next start.
+It composes a ``Node`` with the transport of its network and does by itself what must not wait for a call: handing over
+what is approved until it is acknowledged, calling again those it has lost, keeping places for the next start.
 
 ``LivingNode.using`` hands the ``Node`` out to one thread at a time. Two things need not wait for that: a question goes
 on while packets are made or handed over (``LivingNode.ask``), since neither changes what answers rest on, and what only
@@ -28,9 +28,8 @@ from outroute.node.electing import Electing
 from outroute.node.entering import Entering
 from outroute.node.insight import Insight, Insights
 from outroute.node.joining import Joining, Place, keep_peers, kept_peers
-from outroute.node.local import Shelf
 from outroute.node.members import Pinned
-from outroute.node.meshing import mesh_for
+from outroute.node.meshing import transport_for
 from outroute.node.node import Node
 from outroute.node.pathways import TOP, Pathways
 from outroute.node.portal import run
@@ -118,17 +117,22 @@ class LivingNode:
                     "organisation add it",
                     code="members.self",
                 )
-        self.mesh, self.finder = mesh_for(
+        self.transport, self.finder = transport_for(
             schema, self.directory, identity, self.joining, pinned=self.pinned, clock=self._now
         )
         self._entering = Entering(
-            self.mesh, self.finder, joining=self.joining, directory=self.directory, pinned=self.pinned, key=self.key
+            self.transport,
+            self.finder,
+            joining=self.joining,
+            directory=self.directory,
+            pinned=self.pinned,
+            key=self.key,
         )
         try:
             self.problems |= self._entering.enter()
             self.node = Node(
                 schema,
-                transport=self.mesh,
+                transport=self.transport,
                 data_dir=self.directory,
                 identity=identity,
                 clock=clock,
@@ -141,7 +145,7 @@ class LivingNode:
             raise
         self.causes = Causes(self.directory, self.node.journal.outbox)
         self.node.cause_of = self._cause_of
-        _log.info("started", extra={"node": self.node.id.hex(), "endpoint": self.mesh.endpoint})
+        _log.info("started", extra={"node": self.node.id.hex(), "endpoint": self.transport.endpoint})
         self._try("peers", self._keep_peers)
         self._background = threading.Thread(target=self._live, name="outroute-node", daemon=True)
         self._background.start()
@@ -156,8 +160,7 @@ class LivingNode:
     def _abandon(self) -> None:
         """Nothing may stay open when the start failed."""
         self._entering.abandon()
-        if isinstance(self.mesh.shelf, Shelf):
-            self.mesh.shelf.close()
+        self.transport.abandon()
 
     # using --------------------------------------------------------------------------------------------------
 
@@ -236,8 +239,8 @@ class LivingNode:
 
     @property
     def endpoint(self) -> str:
-        """Where this node is reached, ``host:port``."""
-        return self.mesh.endpoint
+        """Where this node is reached by others; empty where nobody calls it."""
+        return self.transport.endpoint
 
     @property
     def id(self) -> bytes:
@@ -246,15 +249,13 @@ class LivingNode:
 
     def peers(self) -> list[Announcement]:
         """Announcements of the live members, this node's among them, by id."""
-        return self.mesh.peers()
+        return self.transport.peers()
 
     def all_problems(self) -> dict[str, str]:
         """What goes wrong at the moment, by what this node does by itself."""
-        out = {**self.problems, **self.mesh.problems}
+        out = {**self.problems, **self.transport.problems}
         if self._twin:
             out["twin"] = "another process announces itself with this node's key: its directory was copied, stop one"
-        if self.mesh.keeper.last_store_error is not None:
-            out["store"] = str(self.mesh.keeper.last_store_error)
         if self.pinned is not None and self.pinned.problem:
             out["members"] = self.pinned.problem
         return out
@@ -301,7 +302,7 @@ class LivingNode:
                 return
             self._wake.clear()
             now = time.monotonic()
-            living = len(self.mesh.peers())
+            living = len(self.transport.peers())
             if woken or living != members:  # something new to send, or somebody new to take it
                 members, waited, due["hand over"], due["peers"] = living, 0.0, now, now
             if now >= due["hand over"] and Role.EMIT in self.joining.roles:
@@ -354,11 +355,11 @@ class LivingNode:
         """While this node is alone, and when a list of members names some that it does not know: call."""
         if self.pinned is not None and self.pinned.refresh():
             _log.info("new list of members", extra={"number": self.pinned.list.number})
-        if len(self.mesh.peers()) > 1:
+        if len(self.transport.peers()) > 1:
             return True
         places = self.places()
         if places:
-            run(self.mesh.join(map(str, places)))
+            run(self.transport.join(map(str, places)))
             if self.finder is not None:
                 self.finder.bootstrap([(place.host.strip("[]"), place.port) for place in places])
         return True
@@ -367,7 +368,7 @@ class LivingNode:
         """The secret rotates while the node runs: connections made from now on prove the new one."""
         found = None if self._rotating is None else self._rotating.refresh()
         if found is not None:
-            self.mesh.link.secrets = found
+            self.transport.renew(found)
             if self.finder is not None:
                 self.finder.secrets = found
             _log.info("network secret read again", extra={"secrets": len(found.known)})
@@ -376,12 +377,12 @@ class LivingNode:
     def _look_for_twin(self) -> None:
         """After a quick restart this node's own farewell comes back to it, for seconds; a twin goes on announcing."""
         heard, grew = self._twins
-        total = self.mesh.announcements["twin"]
+        total = self.transport.announcements["twin"]
         self._twin = grew and total > heard
         self._twins = total, total > heard
 
     def _keep_peers(self) -> bool:
-        met = [one.endpoint for one in self.mesh.peers() if one.endpoint and one.endpoint != self.mesh.endpoint]
+        met = [one.endpoint for one in self.transport.peers() if one.endpoint not in ("", self.transport.endpoint)]
         if met:
             old = [str(place) for place in kept_peers(self.directory)]
             new = list(dict.fromkeys([*sorted(met), *old]))
@@ -390,8 +391,7 @@ class LivingNode:
         return True
 
     def _sweep(self) -> bool:
-        if isinstance(self.mesh.shelf, Shelf):
-            self.mesh.shelf.sweep(self._now())
+        self.transport.sweep(self._now())
         return True
 
     # stopping -----------------------------------------------------------------------------------------------
@@ -416,7 +416,7 @@ class LivingNode:
                 finally:
                     if self.finder is not None:
                         run(self.finder.close())
-        _log.info("stopped", extra={"node": self.mesh.member.id.hex()})
+        _log.info("stopped", extra={"node": self.node.id.hex()})
 
     def __enter__(self) -> LivingNode:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "origin_of",
     "own_keys",
     "serves",
+    "shelf_of",
     "tend",
 ]
 
@@ -104,22 +105,28 @@ def join_local(
         raise
 
 
+def _standing(holder: Holder) -> Standing | None:
+    """What a transport knows about keys; None where it does not say."""
+    found = getattr(holder, "standing", None)
+    return found if isinstance(found, Standing) else None
+
+
 def own_keys(holder: Holder, key: bytes) -> tuple[bytes, ...]:
     """A node's key, and those that it had before as far as its transport knows."""
-    known = holder.standing.register.lineage(key) if isinstance(holder, MemberTransport) else ()
+    standing = _standing(holder)
+    known = () if standing is None else standing.register.lineage(key)
     return (key, *(one for one in known if one != key))
 
 
 def origin_of(holder: Holder) -> Callable[[bytes], bytes]:
     """What finds the first key of a node that changed its key, as far as its transport knows."""
-    return holder.standing.register.origin if isinstance(holder, MemberTransport) else lambda key: key
+    standing = _standing(holder)
+    return (lambda key: key) if standing is None else standing.register.origin
 
 
 def organisation_of(holder: Holder) -> Callable[[bytes], bytes]:
     """What finds the organisation that certifies an author's key; the key itself where nobody does."""
-    if not isinstance(holder, MemberTransport):
-        return lambda key: key
-    known = holder.organisations
+    known: Mapping[bytes, bytes] = getattr(holder, "organisations", None) or {}
     return lambda key: known.get(key, key)
 
 
@@ -143,13 +150,20 @@ def listen(holder: Holder, *, answered: Answered | None, withdrawn: Callable[[se
 
 def serves(holder: Holder, schema: Schema) -> bool:
     """Whether a holder can know a schema; true where it does not say."""
-    return not isinstance(holder, MemberTransport) or schema.id in holder.guard.schemas
+    guard = getattr(holder, "guard", None)
+    return not isinstance(guard, Guard) or schema.id in guard.schemas
 
 
 def tend(holder: Holder, now: int) -> None:
     """Delete from a holder's own store what expired more than an hour ago."""
     if isinstance(holder, MemberTransport) and isinstance(holder.shelf, PacketStore):
         holder.shelf.sweep(now)
+
+
+def shelf_of(holder: Holder) -> PacketStore | None:
+    """A holder's own store; None where others keep everything."""
+    shelf = getattr(holder, "shelf", None)
+    return shelf if isinstance(shelf, PacketStore) else None
 
 
 def leave(holder: Holder) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from outroute.errors import OutrouteError, StoreError, TransportError
 from outroute.identity import Identity, Purpose, node_id, verify
-from outroute.node.joining import Place, place_of
+from outroute.node.joining import Place, member_place
 
 __all__ = ["MEMBERS_BYTES", "MEMBERS_MOST", "Listed", "MemberList", "Pinned", "read_members", "sign_members"]
 
@@ -138,7 +138,7 @@ def _parsed(data: bytes, what: str) -> MemberList:
         place, name = row.get("place", ""), row.get("name", "")
         if not isinstance(place, str) or not isinstance(name, str) or len(name) > _NAME_CHARACTERS:
             raise bad(f"place or name of {key.hex()[:16]} is no text, or too long")
-        members[key] = Listed(key=key, place=place_of(place) if place else None, name=name)
+        members[key] = Listed(key=key, place=member_place(place) if place else None, name=name)
     return MemberList(number=number, members=tuple(members.values()), signer=signer)
 
 

@@ -1,12 +1,13 @@
-"""The transport of a node that lives in a network of processes, made from its directory."""
+"""The transport of a node that lives in a network of processes, made from its directory by the transport's URL."""
 
 from __future__ import annotations
 
 import functools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,38 @@ from outroute.identity import Identity
 from outroute.node.joining import Joining
 from outroute.node.local import Shelf, guard_for
 from outroute.node.members import Pinned
+from outroute.packet import Rejection
 from outroute.schema import Schema
 from outroute.store import StatementFile, load_certificate
-from outroute.transports import Announcement, Frame, Kind, Receipt, decode
+from outroute.transports import (
+    ADDRESS_REFUSED,
+    AUTHOR_COMPROMISED,
+    AUTHOR_REVOKED,
+    SCHEMA_REFUSED,
+    Announcement,
+    Frame,
+    Kind,
+    Receipt,
+    decode,
+)
+from outroute.transports.channel import Secrets
 from outroute.transports.dht import DhtFinder
 from outroute.transports.mesh import MeshTransport
+from outroute.transports.registry import holder_of, link_of, link_type
+from outroute.transports.serving import Counted, Setting, StartedTransport
 from outroute.transports.standing import Standing
 
-__all__ = ["Mesh", "mesh_for"]
+__all__ = ["Mesh", "reasons_of", "transport_for"]
 
 _log = logging.getLogger("outroute.node")
 _COUNTED = (Kind.DEPOSIT, Kind.ASK)
 _HEADER_BYTES, _COUNT, _CAUSE = 72, slice(6, 8), slice(24, 40)
+_REASONS = {
+    ADDRESS_REFUSED: "address",
+    SCHEMA_REFUSED: "schema_not_served",
+    AUTHOR_REVOKED: "author_revoked",
+    AUTHOR_COMPROMISED: "author_compromised",
+}
 
 
 class Mesh(MeshTransport):
@@ -72,8 +93,50 @@ class Mesh(MeshTransport):
             )
         return replies
 
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """See ``MeshTransport.problems``; and whether the store can be written."""
+        error = self.keeper.last_store_error
+        return {**super().problems, **({} if error is None else {"store": str(error)})}
 
-def mesh_for(
+    def renew(self, secrets: Secrets) -> None:
+        """See ``NodeTransport.renew``."""
+        self.link.secrets = secrets
+
+    def sweep(self, now: int) -> None:
+        """See ``NodeTransport.sweep``."""
+        if isinstance(self.shelf, Shelf):
+            self.shelf.sweep(now)
+
+    def abandon(self) -> None:
+        """See ``NodeTransport.abandon``."""
+        if isinstance(self.shelf, Shelf):
+            self.shelf.close()
+
+    def counted(self) -> Iterable[Counted]:
+        """See ``NodeTransport.counted``."""
+        keeper = self.keeper
+        for name, text, label, values in (
+            ("receipts_total", "Packets of deposits taken or not", "receipt", _named(keeper.receipts)),
+            ("refused_frames_total", "Frames refused", "reason", _named(keeper.refused_frames)),
+            ("refused_packets_total", "Packets of deposits refused", "reason", reasons_of(self.refused)),
+            ("refused_handshakes_total", "Callers refused", "reason", _named(self.link.refused)),
+            ("dropped_connections_total", "Connections cut off", "reason", dict(self.link.dropped)),
+        ):
+            yield Counted(name=name, text=text, label=label, values=values)
+
+
+def _named(counter: Mapping[Any, int]) -> dict[str, int]:
+    """Counts of an enumeration by the names of its members; a copy, because other threads go on counting."""
+    return {key.name.lower(): number for key, number in dict(counter).items()}
+
+
+def reasons_of(refused: Mapping[int, int]) -> dict[str, int]:
+    """Counts of refused packets by the names of the reasons."""
+    return {_REASONS.get(code) or Rejection(code).name.lower(): number for code, number in dict(refused).items()}
+
+
+def transport_for(
     schema: Schema,
     directory: Path,
     identity: Identity,
@@ -81,7 +144,7 @@ def mesh_for(
     *,
     pinned: Pinned | None,
     clock: Callable[[], int],
-) -> tuple[Mesh, DhtFinder | None]:
+) -> tuple[Mesh | StartedTransport, DhtFinder | None]:
     """The transport of a node, not started yet, and its node of the table.
 
     Args:
@@ -94,8 +157,10 @@ def mesh_for(
 
     Raises:
         StoreError: the directory cannot be used, or another process uses it.
-        TransportError: the engine of the table is not installed.
+        TransportError: there is no such transport, or its URL cannot be used.
+        MissingExtraError: a part of it is not installed.
     """
+    links = None if link_type(joining.transport) is None else link_of(joining.transport)
     now = clock()
     standing = Standing(StatementFile(directory), now=now, organisations=schema.organisations)
     certificate = load_certificate(directory)
@@ -106,6 +171,21 @@ def mesh_for(
     def admit(key: bytes) -> bool:
         return (pinned is None or pinned.admits(key)) and not register.revoked(key, clock())
 
+    if links is None:
+        setting = Setting(
+            schema=schema,
+            directory=directory,
+            identity=identity,
+            certificate=certificate,
+            roles=joining.roles,
+            secrets=joining.secrets,
+            admit=admit,
+            guard=guard_for(schema),
+            standing=standing,
+            clock=clock,
+            join=tuple(map(str, joining.join)),
+        )
+        return holder_of(joining.transport, setting), None
     finder: DhtFinder | None = None
     if joining.dht is not None:
         finder = DhtFinder(clock=clock, size=lambda: mesh.network_size(), secrets=joining.secrets)
@@ -123,6 +203,7 @@ def mesh_for(
             standing=standing,
             secrets=joining.secrets,
             admit=admit,
+            link=links,
         )
     except BaseException:
         shelf.close()

@@ -19,11 +19,12 @@ from starlette.exceptions import HTTPException
 from outroute import __version__
 from outroute.errors import DataError, OutrouteError, PrivacyError, SchemaError, StoreError
 from outroute.node.living import LivingNode
+from outroute.node.local import shelf_of
 from outroute.schema import codes_problem
 from outroute.service import bodies
 from outroute.service.governing import governing_routes, received_of
 from outroute.service.metrics import Numbers
-from outroute.store import ANSWER_CAP, CELL_LIMIT, Kind, PacketStore, Queued, State
+from outroute.store import ANSWER_CAP, CELL_LIMIT, Kind, Queued, State
 from outroute.transports import Role
 
 __all__ = ["make_app", "queued_rows", "status_of"]
@@ -262,14 +263,15 @@ def _looking_routes(app: FastAPI, living: LivingNode, numbers: Numbers) -> None:
     @app.get("/cells/{address}", tags=["look"])
     def cell(address: Annotated[str, Path(pattern=r"^[0-9a-fA-F]{64}$")]) -> dict[str, Any]:
         """Packets that this node keeps of one cell, for itself or for others."""
-        shelf = living.mesh.shelf
-        now = int(time.time())
-        found = shelf.fetch([bytes.fromhex(address)], now=now, cap=CELL_LIMIT)[0]
+        shelf = shelf_of(living.transport)
+        if shelf is None:  # others keep everything
+            return {"address": address.lower(), "packets": [], "left_out": 0, "durable": False}
+        found = shelf.fetch([bytes.fromhex(address)], now=int(time.time()), cap=CELL_LIMIT)[0]
         return {
             "address": address.lower(),
             "packets": [base64.b64encode(one.tobytes()).decode() for one in found.packets[:ANSWER_CAP]],
             "left_out": found.left_out + max(0, len(found.packets) - ANSWER_CAP),
-            "durable": isinstance(shelf, PacketStore) and shelf.durable,
+            "durable": shelf.durable,
         }
 
     @app.get("/peers", tags=["look"])
@@ -277,7 +279,7 @@ def _looking_routes(app: FastAPI, living: LivingNode, numbers: Numbers) -> None:
         """Live members of the network as this node knows them."""
         return {
             "node": living.id.hex(),
-            "size": living.mesh.network_size(),
+            "size": living.transport.network_size(),
             "peers": [
                 {
                     "node": one.member.id.hex(),

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from outroute.node.living import LivingNode
-from outroute.packet import Rejection
-from outroute.transports import ADDRESS_REFUSED, AUTHOR_COMPROMISED, AUTHOR_REVOKED, SCHEMA_REFUSED
 
 __all__ = ["Numbers"]
 
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Bounds of the histogram of request times."""
-
-_REASONS = {
-    ADDRESS_REFUSED: "address",
-    SCHEMA_REFUSED: "schema_not_served",
-    AUTHOR_REVOKED: "author_revoked",
-    AUTHOR_COMPROMISED: "author_compromised",
-}
 
 
 class _OfNode(Collector):
@@ -38,29 +28,20 @@ class _OfNode(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Numbers as they are now."""
-        living, mesh = self._living, self._living.mesh
+        living, transport = self._living, self._living.transport
         counts = living.node.counts()
         yield _family("observations", "Observations of this node, by what is known", "state", _of(counts, _OBSERVED))
         packets = {name.removeprefix("packets_"): n for name, n in counts.items() if name.startswith("packets_")}
         yield _family("outbox_packets", "Own packets, by how far they have come", "state", packets)
-        yield GaugeMetricFamily("outroute_peers", "Live members known, this one among them", len(mesh.peers()))
-        yield GaugeMetricFamily("outroute_network_size", "Members of the network, about", mesh.network_size())
+        yield GaugeMetricFamily("outroute_peers", "Live members known, this one among them", len(transport.peers()))
+        yield GaugeMetricFamily("outroute_network_size", "Members of the network, about", transport.network_size())
         yield GaugeMetricFamily("outroute_start_seconds", "When this process started", living.started_at)
         yield GaugeMetricFamily("outroute_problems", "Things that go wrong at the moment", len(living.all_problems()))
         yield _family("handed_over_total", "Packets handed over since the start", "result", living.published)
-        keeper = mesh.keeper
-        yield _family("receipts_total", "Packets of deposits taken or not", "receipt", _named(keeper.receipts))
-        yield _family("refused_frames_total", "Frames refused", "reason", _named(keeper.refused_frames))
-        yield _family(
-            "refused_packets_total",
-            "Packets of deposits refused",
-            "reason",
-            {_REASONS.get(code) or Rejection(code).name.lower(): n for code, n in dict(mesh.refused).items()},
-        )
-        yield _family("refused_handshakes_total", "Callers refused", "reason", _named(mesh.link.refused))
-        yield _family("dropped_connections_total", "Connections cut off", "reason", dict(mesh.link.dropped))
-        yield _family("announcements_total", "Announcements heard", "result", dict(mesh.announcements))
-        for name, traffic in (("sent", mesh.traffic.sent), ("received", mesh.traffic.received)):
+        for one in transport.counted():
+            yield _family(one.name, one.text, one.label, dict(one.values))
+        yield _family("announcements_total", "Announcements heard", "result", dict(transport.announcements))
+        for name, traffic in (("sent", transport.traffic.sent), ("received", transport.traffic.received)):
             by_topic = {topic.value: n for topic, n in dict(traffic).items()}
             yield _family(f"bytes_{name}_total", f"Bytes of frames {name}", "topic", by_topic)
 
@@ -70,11 +51,6 @@ _OBSERVED = ("known", "ready", "waiting", "conflicts", "questions")
 
 def _of(counts: dict[str, int], names: Iterable[str]) -> dict[str, int]:
     return {name: counts[name] for name in names if name in counts}
-
-
-def _named(counter: Mapping[Any, int]) -> dict[str, int]:
-    """Counts of an enumeration by the names of its members; a copy, because other threads go on counting."""
-    return {key.name.lower(): number for key, number in dict(counter).items()}
 
 
 def _family(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
