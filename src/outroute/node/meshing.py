@@ -183,6 +183,7 @@ def transport_for(
             guard=guard_for(schema),
             standing=standing,
             clock=clock,
+            open_shelf=lambda: Shelf(directory),
             join=tuple(map(str, joining.join)),
         )
         return holder_of(joining.transport, setting), None
