@@ -21,6 +21,7 @@ from outroute.cli.peers import peers
 from outroute.cli.pin import pin, unpin
 from outroute.cli.schema import schema_app
 from outroute.cli.serve import node
+from outroute.cli.shares import shares_app
 from outroute.cli.swarm import swarm
 from outroute.cli.transports import transports
 from outroute.cli.withdraw import correct, erase, withdraw
@@ -74,6 +75,7 @@ app.command(rich_help_panel=_NODE)(transports)
 app.command(rich_help_panel=_LEAVE)(distil)
 app.add_typer(outbox_app, name="outbox", rich_help_panel=_LEAVE)
 app.command(rich_help_panel=_LEAVE)(publish)
+app.add_typer(shares_app, name="shares", rich_help_panel=_LEAVE)
 app.command(rich_help_panel=_LEAVE)(withdraw)
 app.command(rich_help_panel=_LEAVE)(correct)
 app.command(rich_help_panel=_LEAVE)(erase)

@@ -345,6 +345,7 @@ def status(
     approved = states.pop("queued")
     lines = {
         "node": found["node"],
+        "public key": found["key"],
         "schema": f"{found['schema']} ({found['schema_id']})",
         "outcomes known": f"{counts['known']:,}, of which {counts['ready']:,} are in no packet yet",
         "waiting for outcome": f"{counts['waiting']:,} cases, {counts['questions']:,} questions",
@@ -375,7 +376,7 @@ def _status_of(node: Node) -> dict[str, Any]:
     held = others(node)
     entries, head = node.log.head()
     return (
-        {"node": node.id.hex(), "schema": node.schema.name, "schema_id": node.schema.id.hex()}
+        {"node": node.id.hex(), "key": node.key.hex(), "schema": node.schema.name, "schema_id": node.schema.id.hex()}
         | node.counts()
         | {
             "withdrawals_to_send": node.journal.outbox.summary().withdrawals[State.QUEUED],

@@ -13,7 +13,7 @@ from outroute.schema import MISSING, SCALE, FieldKind
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
-__all__ = ["aggregate", "agreeing"]
+__all__ = ["aggregate", "agreeing", "mean_codes"]
 
 
 def aggregate(schema: Schema, observations: Observations, group: NDArray[np.int64]) -> Cohorts:
@@ -81,15 +81,25 @@ def _conditions(schema: Schema, codes: NDArray[np.uint16], offsets: NDArray[np.i
         present = np.add.reduceat(~gone[:, 0], offsets[:-1], dtype=np.int64)
         total = np.add.reduceat(np.where(gone, 0, part), offsets[:-1], axis=0, dtype=np.int64)
         have = present > 0
-        number = present[have][:, None]
-        sums = total[have]
-        if item.kind is FieldKind.NUMERIC:
-            out[have, where] = (2 * sums + number) // (2 * number)
-            continue
-        floor, rest = sums // number, sums % number
-        left = SCALE - floor.sum(axis=1, keepdims=True)
-        rank = np.argsort(np.argsort(-rest, axis=1, kind="stable"), axis=1, kind="stable")
-        out[have, where] = floor + (rank < left)
+        out[have, where] = mean_codes(item.kind, present[have], total[have])
+    return out
+
+
+def mean_codes(kind: FieldKind, present: NDArray[np.int64], sums: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Mean codes of one field in m cohorts, int64[m, width of the field].
+
+    Args:
+        kind: numeric: the mean rounded half up; categorical: mean shares by largest remainder.
+        present: int64[m]; members with a value, 1 or more.
+        sums: int64[m, width]; sums of their codes, for categories ``SCALE`` times ``present`` in all.
+    """
+    number = present[:, None]
+    if kind is FieldKind.NUMERIC:
+        return (2 * sums + number) // (2 * number)
+    floor, rest = sums // number, sums % number
+    left = SCALE - floor.sum(axis=1, keepdims=True)
+    rank = np.argsort(np.argsort(-rest, axis=1, kind="stable"), axis=1, kind="stable")
+    out: NDArray[np.int64] = floor + (rank < left)
     return out
 
 

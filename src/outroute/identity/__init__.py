@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from outroute.identity.certificates import CERTIFICATE_BYTES, Certificate
 from outroute.identity.filing import Learned, Refused, StatementReason
-from outroute.identity.keys import CLOCK_SKEW_SECONDS, KEY_BYTES, SIGNATURE_BYTES, Identity, Purpose, node_id, verify
+from outroute.identity.keys import (
+    CLOCK_SKEW_SECONDS,
+    KEY_BYTES,
+    SEAL_BYTES,
+    SIGNATURE_BYTES,
+    Identity,
+    Purpose,
+    node_id,
+    seal,
+    verify,
+)
 from outroute.identity.register import Register
 from outroute.identity.statements import (
     STATEMENT_BYTES,
@@ -20,6 +30,7 @@ __all__ = [
     "CERTIFICATE_BYTES",
     "CLOCK_SKEW_SECONDS",
     "KEY_BYTES",
+    "SEAL_BYTES",
     "SIGNATURE_BYTES",
     "STATEMENT_BYTES",
     "Certificate",
@@ -36,5 +47,6 @@ __all__ = [
     "Succession",
     "node_id",
     "read_statement",
+    "seal",
     "verify",
 ]

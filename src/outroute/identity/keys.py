@@ -7,6 +7,7 @@ DESIGN sections 2 and 4.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,24 @@ from outroute.errors import OutrouteError
 if TYPE_CHECKING:
     from outroute.identity.certificates import Certificate
 
-__all__ = ["CLOCK_SKEW_SECONDS", "KEY_BYTES", "SIGNATURE_BYTES", "Identity", "Purpose", "node_id", "verify"]
+__all__ = [
+    "CLOCK_SKEW_SECONDS",
+    "KEY_BYTES",
+    "SIGNATURE_BYTES",
+    "SEAL_BYTES",
+    "Identity",
+    "Purpose",
+    "node_id",
+    "seal",
+    "verify",
+]
 
 KEY_BYTES = 32
 """An Ed25519 public key, and the seed of a private one."""
 SIGNATURE_BYTES = 64
 """An Ed25519 signature."""
+SEAL_BYTES = bindings.crypto_box_SEALBYTES
+"""What sealing adds to a message: a one-time public key and an authenticator."""
 CLOCK_SKEW_SECONDS = 600
 """Clocks of honest members differ by at most ten minutes."""
 
@@ -40,6 +53,7 @@ class Purpose(Enum):
     LOG = b"outroute log v1\0"
     CHANNEL = b"outroute channel v1\0"
     MEMBERS = b"outroute members v1\0"
+    SHARES = b"outroute shares v1\0"
 
 
 def node_id(public_key: bytes) -> bytes:
@@ -56,6 +70,22 @@ def verify(purpose: Purpose, public_key: bytes, message: bytes, signature: bytes
     except (exceptions.BadSignatureError, exceptions.ValueError):
         return False
     return True
+
+
+def seal(public_key: bytes, message: bytes) -> bytes:
+    """Encrypt for the node with this key alone, ``SEAL_BYTES`` longer than the message; nobody else can tell by whom.
+
+    A sealed box (X25519, XSalsa20-Poly1305); its one-time key is drawn inside the library.
+
+    Raises:
+        OutrouteError: no usable public key.
+    """
+    try:
+        point = bindings.crypto_sign_ed25519_pk_to_curve25519(public_key)
+        sealed: bytes = bindings.crypto_box_seal(message, point)
+    except (exceptions.CryptoError, exceptions.ValueError, exceptions.TypeError, RuntimeError):
+        raise OutrouteError("this is no public key of a node: 64 hex digits", code="identity.seal") from None
+    return sealed
 
 
 class Identity:
@@ -83,6 +113,40 @@ class Identity:
         """Signature over the purpose's prefix and ``message``, 64 bytes."""
         signed: bytes = bindings.crypto_sign(purpose.value + message, self._secret)
         return signed[:SIGNATURE_BYTES]
+
+    def unseal(self, sealed: bytes) -> bytes | None:
+        """What somebody sealed for this key (``outroute.identity.seal``); None when it was not, or was changed."""
+        try:
+            public = bindings.crypto_sign_ed25519_pk_to_curve25519(self.public_key)
+            opened: bytes = bindings.crypto_box_seal_open(sealed, public, self._exchange_key())
+        except (exceptions.CryptoError, exceptions.ValueError, exceptions.TypeError):
+            return None
+        return opened
+
+    def paired(self, other: bytes, context: bytes) -> Identity:
+        """A key pair that this key and another one have in common, and nobody else: either of them can sign with it.
+
+        Args:
+            other: the other's public key.
+            context: what it is for, 32 bytes; another context gives another key.
+
+        Raises:
+            OutrouteError: ``other`` is this key itself, or no usable public key.
+        """
+        if other == self.public_key:
+            raise OutrouteError("a pair is of two different keys", code="identity.pair")
+        try:
+            point = bindings.crypto_sign_ed25519_pk_to_curve25519(other)
+            common = bindings.crypto_box_beforenm(point, self._exchange_key())
+        except (exceptions.CryptoError, exceptions.ValueError, exceptions.TypeError, RuntimeError):
+            raise OutrouteError("this is no public key of a node: 64 hex digits", code="identity.pair") from None
+        names = b"".join(sorted((self.public_key, other)))
+        return Identity(hmac.new(common, b"outroute pair v1\0" + names + context, hashlib.sha256).digest())
+
+    def _exchange_key(self) -> bytes:
+        """The private key for X25519 that belongs to this one."""
+        made: bytes = bindings.crypto_sign_ed25519_sk_to_curve25519(self._secret)
+        return made
 
     def certify(self, node_key: bytes, *, not_before: int, not_after: int) -> Certificate:
         """As an organisation, certify a node's public key for a time (seconds since 1970-01-01 UTC).

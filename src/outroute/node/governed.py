@@ -62,6 +62,11 @@ class Governed:
         return self._keys.identity.id
 
     @property
+    def key(self) -> bytes:
+        """The node's public key, 32 bytes: what others name it by when they certify, pin or give it shares."""
+        return self._keys.identity.public_key
+
+    @property
     def journal(self) -> Journal:
         """The node's state: observations, ``journal.outbox``, ``journal.log``."""
         return self._journal

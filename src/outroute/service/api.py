@@ -334,7 +334,12 @@ def status_of(living: LivingNode) -> dict[str, Any]:
         counts = node.counts()
         received = received_of(node)
     return (
-        {"node": living.id.hex(), "schema": living.schema.name, "schema_id": living.schema.id.hex()}
+        {
+            "node": living.id.hex(),
+            "key": living.key.hex(),
+            "schema": living.schema.name,
+            "schema_id": living.schema.id.hex(),
+        }
         | counts
         | {
             "withdrawals_to_send": summary.withdrawals[State.QUEUED],

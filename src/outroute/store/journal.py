@@ -230,6 +230,36 @@ class Journal:
                     out[i] = known.get((high, low), bucket)
         return out
 
+    def set_aside(
+        self, rows: NDArray[np.int64], *, now: int, by: str, digest: bytes, recipients: Sequence[str]
+    ) -> None:
+        """Note that observations left as shares (``outroute.node.sharing``): they go into no packet any more.
+
+        Args:
+            rows: int64[n], their numbers, all of them ready.
+            now: seconds since 1970.
+            by: who approved it.
+            digest: of the bytes that leave.
+            recipients: who gets them.
+
+        Raises:
+            StoreError: ``store.twice``, one of them is in a packet already, or was set aside; nothing is changed.
+        """
+        with self._database.transaction() as connection:
+            done = connection.executemany(
+                # Numbers in the outbox begin at 1; 0 stands for what left as shares, and cannot be taken back.
+                f"UPDATE observations SET excluded = 0, emitted = 1 WHERE id = ? AND {Which.READY.value}",
+                [(row,) for row in rows.tolist()],
+            ).rowcount
+            if done != len(rows):
+                raise StoreError(
+                    f"{len(rows) - done} observations are in a packet already: run the command again",
+                    code="store.twice",
+                )
+            self.log.append(
+                Event.SHARED, now=now, by=by, observations=len(rows), digest=digest, recipients=list(recipients)
+            )
+
     # taking back --------------------------------------------------------------------------------------------
 
     def case_packets(self, case: object) -> NDArray[np.int64]:

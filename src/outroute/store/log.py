@@ -57,6 +57,7 @@ class Event(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     SENT = "sent"
+    SHARED = "shared"
     ACKNOWLEDGED = "acknowledged"
     REFUSED = "refused"
     WITHDRAWN = "withdrawn"
