@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from outroute.audit.emission import Emission, Emitter, cohorts, floor_of, of_cohorts
 from outroute.audit.membership import Membership, Pairs, judge, membership_pairs
+from outroute.audit.naming import Named, Naming, name_members, named
 from outroute.audit.reconstruction import Guesses, Reconstruction, reconstruct, summarise
 from outroute.audit.scores import Detection, FieldScale, Interval
 
@@ -19,12 +20,16 @@ __all__ = [
     "Guesses",
     "Interval",
     "Membership",
+    "Named",
+    "Naming",
     "Pairs",
     "Reconstruction",
     "cohorts",
     "floor_of",
     "judge",
     "membership_pairs",
+    "name_members",
+    "named",
     "of_cohorts",
     "reconstruct",
     "summarise",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.audit.emission import outcome_numbers
+from outroute.audit.solving import solve
 
 if TYPE_CHECKING:
     from outroute.audit.emission import Emission
@@ -81,11 +82,12 @@ def could_hold(x: NDArray[np.float64], outcome: NDArray[np.float64], emission: E
 def traces(
     schema: Schema, scale: FieldScale, x: NDArray[np.float64], rows: Observations, emission: Emission
 ) -> NDArray[np.float64]:
-    """Statistics of every record, float64[n, 8].
+    """Statistics of every record, float64[n, 9].
 
     In order: log distance to the nearest packet that could hold it; log distance to the nearest packet at all; log
     density of packets that could hold it; how many could; its place along the mean of all packets; log size of the
-    nearest packet; how near that packet's outcome is to its own; its place along the mean of all outcomes.
+    nearest packet; how near that packet's outcome is to its own; its place along the mean of all outcomes; how far it
+    is in a solution of the equations that packets are (:mod:`outroute.audit.solving`).
 
     Args:
         schema: the schema.
@@ -97,7 +99,7 @@ def traces(
     outcome = outcome_numbers(schema, rows.outcome)
     n = len(x)
     if not len(emission):
-        return np.zeros((n, 8))
+        return np.zeros((n, 9))
     square = distances(scale, x, emission.x)
     apart = rows.facet[:, None] != emission.facet[None, :]
     apart |= emission.bucket[None, :] < rows.bucket[:, None]
@@ -120,6 +122,7 @@ def traces(
             np.log(np.maximum(emission.size[nearest], 0.0) + 1.0),
             -((emission.outcome[nearest] - outcome) ** 2).sum(axis=1),
             (outcome - outcome.mean(axis=0)) @ total,
+            solve(scale, x, outcome, emission, possible, square),
         ],
         axis=1,
     )

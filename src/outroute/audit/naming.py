@@ -1,0 +1,187 @@
+"""Naming the members: an attacker who has the list of everybody who may be in solves for who is in.
+
+A mean of k records at 16 bits a slot is a set of exact equations in who is in: with a few hundred candidates and a
+dozen fields, one subset fits and no other. Least squares (:mod:`outroute.audit.solving`) blur that; an integer
+programme does not. Half of a site's subjects are drawn in; all of them are candidates.
+
+Source: Dinur and Nissim (PODS 2003) for reconstruction from exact sums; integer programming with HiGHS through SciPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from outroute.audit.emission import outcome_numbers
+from outroute.audit.traces import could_hold
+from outroute.schema import unit_scale
+
+if TYPE_CHECKING:
+    from outroute.audit.emission import Emitter
+    from outroute.distill import Observations
+    from outroute.schema import Schema
+
+__all__ = ["Named", "Naming", "name_members", "named"]
+
+PACKETS = 12
+"""Packets of a site that are solved."""
+NODES = 2_000
+"""Branches of one integer programme at most: about a second; what is not solved by then counts as not named."""
+TOLERANCE = 1.0 / 65534
+"""How far a packet's number may lie from the mean of its members: rounding, by largest remainder for shares."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """One site: counts over the packets that were attacked.
+
+    Attributes:
+        members: records that are in them.
+        named: of these, how many the attack names as members of just this packet.
+        wrong: how many it names that are not in the packet.
+        strangers: of those, how many are in no packet of the site.
+        solved, packets: programmes with a solution, and tried.
+        candidates: records to choose from, mean over packets (after arithmetic excluded those that cannot be in).
+    """
+
+    members: int
+    named: int
+    wrong: int
+    strangers: int
+    solved: int
+    packets: int
+    candidates: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """Over all sites.
+
+    Attributes:
+        named: share of the members of attacked packets that are named.
+        precision: share of the names that are right; NaN where none was given.
+        solved: share of packets with a solution.
+        candidates: records to choose from, mean over packets.
+        chance: share that would be named at this number of names by drawing from the candidates.
+    """
+
+    named: float
+    precision: float
+    solved: float
+    candidates: float
+    chance: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "named": self.named,
+            "precision": None if np.isnan(self.precision) else self.precision,
+            "solved": self.solved,
+            "candidates": self.candidates,
+            "chance": self.chance,
+        }
+
+
+def name_members(
+    schema: Schema,
+    observations: Observations,
+    emit: Emitter,
+    rng: np.random.Generator,
+    *,
+    packets: int = PACKETS,
+    tolerance: float = TOLERANCE,
+    step: Callable[[int, int], None] | None = None,
+) -> Naming | None:
+    """Attack one site; join several with :func:`named`. None where nothing left.
+
+    Args:
+        schema: the schema.
+        observations: all candidates; half of their subjects are in.
+        emit: the distiller under attack.
+        rng: draws who is in, and the packets that are attacked.
+        packets: packets attacked at most.
+        tolerance: see ``TOLERANCE``; where numbers are coarser or noisy, give how much.
+        step: told how many packets are done.
+    """
+    rows = observations.take(np.flatnonzero(~np.isnan(observations.outcome)))
+    people, subject = np.unique(rows.subject, return_inverse=True)
+    inside = np.flatnonzero((rng.permutation(len(people)) < len(people) // 2)[subject.reshape(-1)])
+    emission = emit(schema, rows.take(inside), rng)
+    if not len(emission) or not (emission.packet_of >= 0).any():
+        return None
+    truth = np.full(len(rows), -1, dtype=np.int64)
+    truth[inside] = emission.packet_of
+    x, y = unit_scale(schema, rows.codes), outcome_numbers(schema, rows.outcome)
+    possible = could_hold(x, y, emission)
+    possible &= rows.facet[:, None] == emission.facet[None, :]
+    values, means = np.hstack([x, y]), np.hstack([emission.x, emission.outcome])
+    chosen = rng.permutation(len(emission))[:packets]
+    members = right = wrong = strangers = solved = 0
+    for number, packet in enumerate(chosen.tolist()):
+        held = np.flatnonzero(possible[:, packet])
+        found = _solve(np.nan_to_num(values[held] - means[packet]), float(emission.size[packet]), tolerance)
+        real = truth == packet
+        members += int(real.sum())
+        if found is not None:
+            solved += 1
+            right += int(real[held[found]].sum())
+            wrong += int((~real[held[found]]).sum())
+            strangers += int((truth[held[found]] < 0).sum())
+        if step is not None:
+            step(number + 1, len(chosen))
+    return Naming(
+        members=members,
+        named=right,
+        wrong=wrong,
+        strangers=strangers,
+        solved=solved,
+        packets=len(chosen),
+        candidates=float(possible[:, chosen].sum(axis=0).mean()),
+    )
+
+
+def _solve(apart: NDArray[np.float64], size: float, tolerance: float) -> NDArray[np.bool_] | None:
+    """A subset of so many rows whose deviations sum to zero in every column, bool[n]; None where none was found.
+
+    Args:
+        apart: float64[n, E], deviations of candidates from the packet; 0 where the candidate has no value.
+        size: rows of the subset, as the packet says.
+        tolerance: of the mean, in every column.
+    """
+    count = round(size)
+    if not 0 < count <= len(apart):
+        return None
+    use = np.abs(apart).max(axis=0) > tolerance
+    equations = np.vstack([apart.T[use], np.ones(len(apart))])
+    slack = np.append(np.full(int(use.sum()), tolerance * count), 0.25)
+    middle = np.append(np.zeros(int(use.sum())), count)
+    result = milp(
+        np.zeros(len(apart)),
+        constraints=LinearConstraint(equations, middle - slack, middle + slack),
+        integrality=np.ones(len(apart), dtype=np.int64),
+        bounds=Bounds(0, 1),
+        options={"node_limit": NODES},
+    )
+    return None if result.x is None else np.asarray(result.x > 0.5)
+
+
+def named(sites: list[Naming]) -> Named | None:
+    """One summary over the sites that were attacked; None where there is none."""
+    if not sites:
+        return None
+    members, right, wrong, solved, packets = (
+        sum(getattr(site, name) for site in sites) for name in ("members", "named", "wrong", "solved", "packets")
+    )
+    candidates = sum(site.candidates * site.packets for site in sites) / packets
+    return Named(
+        named=right / max(members, 1),
+        precision=right / (right + wrong) if right + wrong else float("nan"),
+        solved=solved / packets,
+        candidates=candidates,
+        chance=min(1.0, (right + wrong) / max(candidates * packets, 1.0)),
+    )
