@@ -19,6 +19,7 @@ from outroute.store import PacketStore
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
 from outroute.transports.grpc_link import GrpcLink
 from outroute.transports.tls import TlsLink
+from outroute.transports.zeromq import ZeroMqLink
 from store.making import NOW, SCHEMA, identity
 from transports.link_rig import LinkRig
 
@@ -151,6 +152,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "local": LocalRig,
     "direct": functools.partial(LinkRig, "direct", TlsLink),
     "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
+    "zeromq": functools.partial(LinkRig, "zeromq", ZeroMqLink),
 }
 
 

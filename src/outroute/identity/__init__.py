@@ -11,8 +11,10 @@ from outroute.identity.keys import (
     SIGNATURE_BYTES,
     Identity,
     Purpose,
+    exchange_key,
     node_id,
     seal,
+    signing_keys,
     verify,
 )
 from outroute.identity.register import Register
@@ -45,8 +47,10 @@ __all__ = [
     "StatementKind",
     "StatementReason",
     "Succession",
+    "exchange_key",
     "node_id",
     "read_statement",
     "seal",
+    "signing_keys",
     "verify",
 ]

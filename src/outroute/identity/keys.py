@@ -25,8 +25,10 @@ __all__ = [
     "SEAL_BYTES",
     "Identity",
     "Purpose",
+    "exchange_key",
     "node_id",
     "seal",
+    "signing_keys",
     "verify",
 ]
 
@@ -36,6 +38,7 @@ SIGNATURE_BYTES = 64
 """An Ed25519 signature."""
 SEAL_BYTES = bindings.crypto_box_SEALBYTES
 """What sealing adds to a message: a one-time public key and an authenticator."""
+_FIELD = 2**255 - 19
 CLOCK_SKEW_SECONDS = 600
 """Clocks of honest members differ by at most ten minutes."""
 
@@ -148,6 +151,13 @@ class Identity:
         made: bytes = bindings.crypto_sign_ed25519_sk_to_curve25519(self._secret)
         return made
 
+    def exchange_keys(self) -> tuple[bytes, bytes]:
+        """The Curve25519 key pair that follows from this identity, (public, secret), 32 bytes each.
+
+        For channels that encrypt with a key of their two ends; see ``exchange_key``.
+        """
+        return exchange_key(self.public_key), self._exchange_key()
+
     def certify(self, node_key: bytes, *, not_before: int, not_after: int) -> Certificate:
         """As an organisation, certify a node's public key for a time (seconds since 1970-01-01 UTC).
 
@@ -160,3 +170,31 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"Identity({self.id.hex()[:12]})"
+
+
+def exchange_key(public_key: bytes) -> bytes:
+    """The public Curve25519 key that follows from a node's public key, 32 bytes.
+
+    Raises:
+        OutrouteError: it is no public key.
+
+    Source: RFC 7748, section 4.1 (the map between the curves); libsodium's conversion.
+    """
+    try:
+        found: bytes = bindings.crypto_sign_ed25519_pk_to_curve25519(public_key)
+    except (exceptions.CryptoError, exceptions.ValueError, exceptions.TypeError, RuntimeError) as error:
+        raise OutrouteError("these 32 bytes are no public key of a node", code="identity.key") from error
+    return found
+
+
+def signing_keys(exchange: bytes) -> tuple[bytes, bytes]:
+    """The two node keys, one of them the sender's, from which a public Curve25519 key follows, 32 bytes each.
+
+    The map between the curves forgets one bit, the sign. Whoever proves the Curve25519 key can sign with one of these
+    only by being that node, so a list of admitted nodes may be asked for both.
+
+    Source: RFC 7748, section 4.1: y = (u - 1) / (u + 1).
+    """
+    u = int.from_bytes(exchange, "little") & (2**255 - 1)
+    y = (u - 1) * pow(u + 1, -1, _FIELD) % _FIELD if (u + 1) % _FIELD else 0
+    return y.to_bytes(KEY_BYTES, "little"), (y | 1 << 255).to_bytes(KEY_BYTES, "little")

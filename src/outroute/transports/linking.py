@@ -202,6 +202,11 @@ class LinkBase(ABC):
         return start.startswith(_REFUSAL)
 
     @staticmethod
+    def refuse(reason: ChannelReason) -> bytes:
+        """What is sent back in place of a reply to a hello."""
+        return _REFUSAL + bytes([reason])
+
+    @staticmethod
     def refusal(member: bytes, reason: ChannelReason) -> UnreachableError:
         """The error that says why a node and this one do not talk."""
         return UnreachableError(
@@ -220,7 +225,7 @@ class LinkBase(ABC):
             found = ChannelReason.NOT_ADMITTED
         if isinstance(found, ChannelReason):
             self.refused[found] += 1
-            return _REFUSAL + bytes([found]), None
+            return self.refuse(found), None
         return found.reply, found.key
 
     # those who call -----------------------------------------------------------------------------------------
