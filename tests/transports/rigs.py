@@ -17,6 +17,7 @@ from outroute.placement import Member
 from outroute.schema import Schema, facet_index
 from outroute.store import PacketStore
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
+from outroute.transports.flight_link import FlightLink
 from outroute.transports.grpc_link import GrpcLink
 from outroute.transports.tls import TlsLink
 from outroute.transports.zeromq import ZeroMqLink
@@ -151,6 +152,7 @@ class LocalRig:
 RIGS: dict[str, Callable[[], Rig]] = {
     "local": LocalRig,
     "direct": functools.partial(LinkRig, "direct", TlsLink),
+    "flight": functools.partial(LinkRig, "flight", FlightLink),
     "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
     "zeromq": functools.partial(LinkRig, "zeromq", ZeroMqLink),
 }

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import hashlib
+import os
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ __all__ = [
     "Pair",
     "Papers",
     "Shown",
+    "keep_quiet",
     "look",
     "own_certificate",
     "place_parts",
@@ -89,6 +91,14 @@ class Shown:
 
     certificate: bytes
     digest: bytes
+
+
+def keep_quiet() -> None:
+    """Have the gRPC in these libraries write nothing to standard error, where the node's own log is.
+
+    It would write what strangers do. Whoever looks for a fault sets the variable.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def own_certificate(extra: str) -> tuple[Pair, Shown]:

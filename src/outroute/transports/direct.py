@@ -15,7 +15,7 @@ from outroute.transports.channel import Secrets
 from outroute.transports.contract import CREDIT_FRAMES, Capabilities
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
-from outroute.transports.links import LinkMaker, MemberLink
+from outroute.transports.links import LinkMaker, MemberLink, Offering
 from outroute.transports.member import MemberTransport
 from outroute.transports.replicas import REQUEST_SECONDS
 from outroute.transports.standing import Standing
@@ -83,6 +83,8 @@ class DirectTransport(MemberTransport):
             request_seconds=request_seconds,
             standing=standing,
         )
+        if isinstance(self.link, Offering):
+            self.link.offer(self)
 
     @property
     def capabilities(self) -> Capabilities:

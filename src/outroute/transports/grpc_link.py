@@ -10,7 +10,6 @@ the process at the other end may be another one with another certificate.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,6 +23,7 @@ from outroute.transports.certificates import (
     TLS_NAME,
     Pair,
     Papers,
+    keep_quiet,
     look,
     own_certificate,
     place_parts,
@@ -70,9 +70,7 @@ def _library() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    # What strangers do would be written to standard error, where the node's own log is. Whoever looks for a fault
-    # sets it.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    keep_quiet()
     try:
         import grpc
         import grpc.aio

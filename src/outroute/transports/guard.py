@@ -183,6 +183,19 @@ class Guard:
             self._checked.update(zip((keys[i] for i in new.tolist()), found.tolist(), strict=True))
         return reasons
 
+    def address_of(self, schema_id: bytes, facet: int, cell: int) -> bytes:
+        """The address of a cell of a schema that is served, 32 bytes."""
+        return self._address(self.schemas[schema_id], facet, cell)
+
+    def addresses(self, schema_id: bytes, packets: PacketArray) -> list[bytes]:
+        """Where packets of a schema that is served belong, by what they say themselves.
+
+        A withdrawal of a schema with facets does not say it; it gets the address of the first combination.
+        """
+        schema = self.schemas[schema_id]
+        facets = facet_index(schema, packets["conditions"][:, : schema.width]).tolist()
+        return [self._address(schema, *one) for one in zip(facets, packets["cell"].tolist(), strict=True)]
+
     def _belong(self, schema: Schema, addresses: Sequence[bytes], packets: PacketArray) -> NDArray[np.bool_]:
         """Whether each packet belongs to its address.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from outroute.identity import Identity
 from outroute.transports.channel import ChannelReason, Secrets
@@ -31,6 +31,7 @@ __all__ = [
     "Handle",
     "LinkMaker",
     "MemberLink",
+    "Offering",
 ]
 
 HANDSHAKE_SECONDS = 5.0
@@ -112,6 +113,14 @@ class MemberLink(Protocol):
 
     async def close(self) -> None:
         """End all channels and take no more; harmless when repeated."""
+
+
+@runtime_checkable
+class Offering(Protocol):
+    """A link that offers its member to others than members too: to Arrow clients, say."""
+
+    def offer(self, member: Any) -> None:
+        """Told once, before ``listen``, of the ``DirectTransport`` that stands on it."""
 
 
 class LinkMaker(Protocol):

@@ -84,6 +84,10 @@ class MemberTransport(ABC):
         self.keeper = Keeper(shelf, guard, owns=self._owns, clock=clock, standing=standing)
         self._sample()
 
+    def now(self) -> int:
+        """Seconds since 1970, by this member's clock."""
+        return self._clock()
+
     @property
     def organisations(self) -> Mapping[bytes, bytes]:
         """Organisation's key by author's key, as far as it is known."""

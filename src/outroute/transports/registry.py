@@ -145,6 +145,16 @@ BUILT_IN: tuple[Entry, ...] = (
         extra="grpc",
         needs=("grpc", "grpc_reflection", "cryptography"),
     ),
+    Entry(
+        scheme="flight",
+        about="Arrow Flight between nodes, packets as tables for any Arrow client, mutual TLS",
+        url="flight://[HOST:PORT][?security=off]",
+        target="outroute.transports.flight_link:FlightLink",
+        capabilities=_ALL,
+        options={"security": _SECURITY},
+        extra="flight",
+        needs=("pyarrow", "cryptography"),
+    ),
 )
 """What comes with outroute, by how much a user has to know; one entry a transport."""
 
