@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from outroute.elections import paths as module
-from outroute.elections.keeping import Best
+from outroute.elections.keeping import Best, together
 from outroute.elections.paths import BINS, LEAST, Search, finish, matrices, pair_count, strips, strongest
 from outroute.elections.profiles import PRIOR_CELLS, Profiles, profiles
 from outroute.elections.standing import standing
@@ -147,6 +147,38 @@ def test_the_highest_are_kept_whatever_comes_first() -> None:
     others, kept = best.sorted()
     np.testing.assert_array_equal(kept, np.sort(values, 1)[:, ::-1][:, :6])
     np.testing.assert_array_equal(np.take_along_axis(values, others, 1), kept)
+
+
+def test_several_that_share_their_bars_keep_the_highest_together() -> None:
+    """Half of the candidates to each, in turns; the second rejects what the first has ten better ones of."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(2, 1, (30, 900)).astype(np.float32).clip(0.01)
+    values[3] = 1.5  # all alike
+    bars = np.full(30, 0.01, np.float32)
+    two = [Best(bars, 7), Best(bars, 7)]
+    for turn, part in enumerate(np.array_split(rng.permutation(30 * 900), 60)):
+        two[turn % 2].offer(part // 900, part % 900, values[part // 900, part % 900])
+    others, kept = together(two)
+    np.testing.assert_array_equal(kept, np.sort(values, 1)[:, ::-1][:, :7])
+    np.testing.assert_array_equal(np.take_along_axis(values, others, 1), kept)
+    assert all(len(set(row)) == 7 for row in others.tolist())
+    assert (bars > 1).all()
+
+
+@pytest.mark.parametrize("keep", [1, 12])
+def test_bars_that_rise_all_the_time_lose_nothing(keep: int) -> None:
+    """The nodes that come last agree most, so that each strip brings stronger paths than the one before."""
+    known = profiles(**world(500, likeness=np.linspace(-0.9, 1.0, 500), each=30))
+    given = matrices(known, keep)
+    low = given.bars.copy()
+    searches = [Search(given, rows=32, columns=64) for _ in range(2)]
+    for search, firsts in zip(searches, strips(500, 2, 32), strict=True):
+        for first in firsts:
+            search.add(first)
+            search.settle()
+    check_against_each_pair(known, finish(searches), keep)
+    assert (given.bars >= low).all()
+    assert (given.bars[0] > low[0]).mean() > 0.5
 
 
 @pytest.mark.parametrize("classes", [0, 2, 4])

@@ -7,8 +7,9 @@ corroborations and contradictions of every node, and the histogram of all.
 
 What a block costs beyond its products is kept small. Strengths come out in hundredths, and the prior is a column more
 that all share, so that one division is left; they are rounded to eight bits, and these are counted two at a time and
-compared with a bar for each node. A bar is taken from a sample of the others, high enough that only some hundred paths
-pass it; where too few passed, the node is evaluated again.
+compared with a bar for each node. Few reach it: a bar is at first taken from a small sample of the others, and rises to
+the least that is kept of the node so far. A node that fewer reached than are kept, because the sample set its bar too
+high, is evaluated again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from outroute.elections.keeping import Best
+from outroute.elections.keeping import Best, together
 from outroute.elections.profiles import PRIOR_CELLS, Floats, Ints, Profiles, Singles
 from outroute.errors import DataError
 
@@ -36,8 +37,8 @@ __all__ = [
     "strongest",
 ]
 
-ROWS, COLUMNS = 256, 1024
-"""Nodes of a block: its two products and their codes, 2.5 MiB, are worked on while they are in a core's cache."""
+ROWS, COLUMNS = 512, 512
+"""Nodes of a block. Smaller ones cost the products more, larger ones do not stay in a core's cache."""
 SCALE = 100
 """Inside, strengths are in hundredths."""
 COUNTED = 4
@@ -49,10 +50,14 @@ BINS = 2 * SCALE + 1
 LEAST = 0.005
 """Strengths nearer to zero than this are not kept."""
 RANK = 3
-"""A bar is the strength of this rank in a sample of nodes, whatever the distribution of strengths."""
+"""A bar is at first the strength of this rank in a sample of nodes, whatever the distribution of strengths."""
 AIM = 15
-"""The sample is so large that on average so many times as many paths pass the bar as are kept. One node in 1,000 then
-has fewer than it keeps: the chance that a Gamma(RANK) variable lies below RANK / AIM."""
+"""The sample is at most so large that on average so many times as many paths pass the bar as are kept. One node in
+1,000 then has fewer than it keeps: the chance that a Gamma(RANK) variable lies below RANK / AIM."""
+SAMPLE = 128
+"""Nodes in the sample at most: bars that are too low at first rise soon."""
+WAITING = 65_536
+"""Candidates that wait to be taken in together, in a search: 1.3 MB."""
 
 Codes = npt.NDArray[np.int8]
 
@@ -89,7 +94,8 @@ class Matrices:
     Attributes:
         signal: float32[n, width], ten times the profiles': products are in hundredths.
         reliability: float32[n, width + 1]; the last column is the prior, shared by all.
-        bars: float32[2, n] > 0, what corroborations, and contradictions with their sign turned, must reach.
+        bars: float32[2, n] > 0, what corroborations, and contradictions with their sign turned, must reach; searches
+            raise them.
         keep: paths of either sign kept for each node.
     """
 
@@ -108,13 +114,13 @@ def matrices(known: Profiles, keep: int) -> Matrices:
     if keep < 1:
         raise DataError("paths keep at least one of each sign", code="paths.keep")
     n = known.nodes
-    signal, shared = known.dense()
-    signal *= np.float32(np.sqrt(SCALE))
-    reliability = np.empty((n, known.width + 1), np.float32)
-    reliability[:, :-1], reliability[:, -1] = shared, np.sqrt(PRIOR_CELLS)
-    del shared
+    signal = np.zeros((n, known.width), np.float32)
+    signal[known.row, known.column] = np.float32(np.sqrt(SCALE)) * known.signal
+    reliability = np.zeros((n, known.width + 1), np.float32)
+    reliability[known.row, known.column] = known.reliability
+    reliability[:, -1] = np.sqrt(PRIOR_CELLS)
     bars = np.full((2, n), LEAST * SCALE, np.float32)
-    sample = np.unique(np.linspace(0, n - 1, round(RANK * n / (AIM * keep))).astype(np.int64))
+    sample = np.unique(np.linspace(0, n - 1, min(SAMPLE, round(RANK * n / (AIM * keep)))).astype(np.int64))
     if len(sample) > 2 * RANK:
         for at in range(0, n, COLUMNS):
             some = slice(at, at + COLUMNS)
@@ -128,6 +134,9 @@ def matrices(known: Profiles, keep: int) -> Matrices:
 class Search:
     """Evaluates strips of the upper triangle of all pairs; several searches share one triangle.
 
+    Searches may run side by side: what they share are the bars, and a bar that one raises and another overwrites is
+    only lower than it could be.
+
     Args:
         given: the matrices.
         rows, columns: nodes of a block.
@@ -135,15 +144,18 @@ class Search:
 
     def __init__(self, given: Matrices, *, rows: int = ROWS, columns: int = COLUMNS) -> None:
         self.given, self.nodes, self.rows, self.columns = given, len(given.signal), rows, columns
-        self.up, self.down = (Best(bar, given.keep) for bar in given.bars)
+        self.up, self.down = (Best(bars, given.keep) for bars in given.bars)
         self.pairs = 0
         self._table = np.zeros(65_536, np.int64)
         self._outside = 0
         self._met = np.empty(rows * columns, np.float32)
         self._shared = np.empty(rows * columns, np.float32)
         self._codes = np.zeros(COUNTED * rows * columns, np.int8)
-        self._waiting = 0
-        self._hit = np.empty(rows * columns, np.bool_)
+        self._uncounted = 0
+        self._hits = np.empty((2, rows * columns), np.bool_)
+        self._waiting: list[tuple[Ints, Ints, Singles]] = []
+        self._count_waiting = 0
+        self._levels = self._rounded_bars()
 
     def blocks(self, first: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of the strip that begins at a node: its rows, and columns from there on."""
@@ -164,9 +176,27 @@ class Search:
         for here, there in self.blocks(first):
             self._block(here, there)
 
+    def settle(self) -> None:
+        """Take in the candidates that wait."""
+        if self._waiting:
+            left, right, values = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+            self._waiting, self._count_waiting = [], 0
+            for best, strength in ((self.up, values), (self.down, -values)):
+                best.offer(left, right, strength)
+                best.offer(right, left, strength)
+            self._levels = self._rounded_bars()
+
+    def _rounded_bars(self) -> tuple[Codes, Codes]:
+        """What reaches a bar is, rounded, not nearer to zero than this."""
+        up, down = np.rint(np.minimum(self.given.bars, CODE_MOST)).astype(np.int8)
+        return up, -down
+
     def _block(self, here: slice, there: slice) -> None:
         strength, shared = self.products(here, there)
-        size, outside = strength.size, 0
+        shape, size, outside = strength.shape, strength.size, 0
+        if self._uncounted + size > len(self._codes):
+            self._count()
+        codes = self._codes[self._uncounted : self._uncounted + size].reshape(shape)
         np.divide(strength, shared, out=strength)
         if here.stop > there.start:  # on the diagonal: each pair once, and nobody with itself
             upper = np.arange(here.start, here.stop)[:, None] < np.arange(there.start, there.stop)
@@ -175,38 +205,37 @@ class Search:
         rounded = shared  # its memory; its content has been used
         np.clip(strength, -CODE_MOST, CODE_MOST, out=rounded)
         np.rint(rounded, out=rounded)
-        if self._waiting + size > len(self._codes):
-            self._count()
-        codes = self._codes[self._waiting : self._waiting + size].reshape(strength.shape)
         np.copyto(codes, rounded, casting="unsafe")
-        self._waiting += size
+        self._uncounted += size
         self._outside += outside
         self.pairs += size - outside
-        self._offer(self.up, 1, strength, codes, here, there)
-        self._offer(self.down, -1, strength, codes, here, there)
+        hit, more = (part[:size].reshape(shape) for part in self._hits)
+        up, down = self._levels
+        np.greater_equal(codes, up[here, None], out=hit)
+        for compare, level in (
+            (np.greater_equal, up[there]),
+            (np.less_equal, down[here, None]),
+            (np.less_equal, down[there]),
+        ):
+            compare(codes, level, out=more)
+            np.logical_or(hit, more, out=hit)
+        found = np.flatnonzero(hit)
+        if len(found):
+            row = found // shape[1]
+            column = found - row * shape[1]
+            self._waiting.append((row + here.start, column + there.start, strength.reshape(-1)[found]))
+            self._count_waiting += len(found)
+            if self._count_waiting >= WAITING:
+                self.settle()
 
     def _count(self) -> None:
         """Into the table, two codes at a time."""
-        if self._waiting % 2:
-            self._codes[self._waiting] = 0
+        if self._uncounted % 2:
+            self._codes[self._uncounted] = 0
             self._outside += 1
-        even = self._codes[: self._waiting + self._waiting % 2]
+        even = self._codes[: self._uncounted + self._uncounted % 2]
         self._table += np.bincount(even.view(np.uint16), minlength=65_536)
-        self._waiting = 0
-
-    def _offer(self, best: Best, sign: int, strength: Singles, codes: Codes, here: slice, there: slice) -> None:
-        width = strength.shape[1]
-        hit = self._hit[: strength.size].reshape(strength.shape)
-        compare = np.greater_equal if sign > 0 else np.less_equal
-        for by_row, own in ((True, here), (False, there)):
-            bar = best.level[own] * np.int8(sign)
-            compare(codes, bar[:, None] if by_row else bar, out=hit)
-            found = np.flatnonzero(hit)
-            if len(found):
-                down, across = np.divmod(found, width)
-                down, across = down + here.start, across + there.start
-                values = strength.reshape(-1)[found] * np.float32(sign)
-                best.offer(*((down, across) if by_row else (across, down)), values)
+        self._uncounted = 0
 
     def histogram(self) -> Ints:
         """Pairs so far by strength, int64[BINS]."""
@@ -234,17 +263,12 @@ def pair_count(nodes: int) -> int:
 def finish(searches: Sequence[Search]) -> Paths:
     """What several searches found that together evaluated all strips."""
     given = searches[0].given
+    for search in searches:
+        search.settle()
     kept, again = [], set[int]()
     for sign, which in ((1, "up"), (-1, "down")):
-        guess = given.bars[(1 - sign) // 2]
-        whole = Best(guess, given.keep)
-        for search in searches:
-            best: Best = getattr(search, which)
-            best.settle()
-            rows, places = np.nonzero(best.value)
-            whole.offer(rows, best.other[rows, places].astype(np.int64), best.value[rows, places])
-        others, values = whole.sorted()
-        short = np.flatnonzero((values[:, -1] == 0) & (guess > LEAST * SCALE))
+        others, values = together([getattr(search, which) for search in searches])
+        short = np.flatnonzero((values[:, -1] == 0) & (given.bars[(1 - sign) // 2] > LEAST * SCALE))
         for at in range(0, len(short), ROWS):
             some = short[at : at + ROWS]
             others[some], values[some] = _exactly(given, some, sign)
