@@ -1,95 +1,30 @@
-"""Real signed packets for tests, of a small schema."""
+"""Real signed packets for tests, of a small schema, and a journal that holds some."""
 
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.identity import Identity
-from outroute.packet import PacketArray, build, sign, withdraw
-from outroute.schema import (
-    SCALE,
-    Distiller,
-    Field,
-    FieldKind,
-    Outcome,
-    OutcomeKind,
-    Privacy,
-    Schema,
-    Time,
-    drawn_landmarks,
-)
+from outroute.packet import PacketArray, withdraw
 from outroute.store import Journal, Which
+from outroute.testing.making import BUCKET_SECONDS, DAY, NOW, SCHEMA, identity, make_packets, make_schema, place
 
-NOW = 1_700_000_000
-DAY = 86_400
-
-
-def make_schema(name: str = "stay") -> Schema:
-    fields = (
-        Field(name="age", kind=FieldKind.NUMERIC, low=Decimal(0), high=Decimal(100)),
-        Field(name="dose", kind=FieldKind.NUMERIC, low=Decimal(0), high=Decimal(1)),
-    )
-    return Schema(
-        name=name,
-        fields=fields,
-        outcome=Outcome(name="late", kind=OutcomeKind.BINARY, classes=("no", "yes")),
-        privacy=Privacy(distiller=Distiller.COHORT, k=5),
-        time=Time(bucket_seconds=DAY, lifetime_seconds=30 * DAY),
-        landmarks=drawn_landmarks(fields, 8),
-    )
-
-
-SCHEMA = make_schema()
-BUCKET_SECONDS = SCHEMA.time.bucket_seconds
-
-
-def identity(number: int) -> Identity:
-    return Identity(hashlib.sha256(b"test key %d" % number).digest())
-
-
-def make_packets(
-    count: int,
-    *,
-    author: int = 0,
-    first: int = 0,
-    seed: int = 0,
-    schema: Schema = SCHEMA,
-    lifetime: int | None = None,
-    cell: int | None = None,
-) -> PacketArray:
-    """``count`` signed packets with sequences from ``first``; all in one cell when ``cell`` is given."""
-    rng = np.random.default_rng([seed, author, first])
-    if cell is None:
-        codes = rng.integers(0, SCALE + 1, (count, schema.width)).astype(np.uint16)
-    else:
-        codes = np.repeat(schema.landmarks.codes[[cell]], count, axis=0)
-    key = identity(author)
-    yes = rng.integers(0, 6, count)
-    packets = build(
-        schema,
-        author=key.public_key,
-        sequence=np.arange(first, first + count, dtype=np.uint64),
-        codes=codes,
-        size=np.full(count, 5),
-        subjects=np.full(count, 5),
-        bucket=np.full(count, schema.time.bucket(NOW)),
-        distiller=Distiller.COHORT,
-        counts=np.stack([5 - yes, yes], axis=1),
-        lifetime=lifetime,
-        commitment=rng.integers(0, 256, (count, 32)).astype(np.uint8),
-    )
-    sign(packets, key)
-    return packets
-
-
-def place(number: int) -> bytes:
-    """Some address."""
-    return hashlib.sha256(b"address %d" % number).digest()
+__all__ = [
+    "BUCKET_SECONDS",
+    "DAY",
+    "NOW",
+    "SCHEMA",
+    "filled",
+    "identity",
+    "make_packets",
+    "make_schema",
+    "open_journal",
+    "place",
+    "withdrawals_of",
+]
 
 
 def filled(journal: Journal, packets: int, *, size: int = 5, name: str = "", author: int = 0) -> NDArray[np.int64]:

@@ -1,72 +1,26 @@
-"""What the contract suite needs of a transport: a network of members that can be disturbed.
-
-To put another transport under the suite, write a class with the methods of ``Rig`` and add it to ``RIGS``.
-"""
+"""The transports that the contract suite runs over; another one is one line in ``RIGS``."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from outroute.fingerprint import address
-from outroute.packet import PacketArray
 from outroute.placement import Member
-from outroute.schema import Schema, facet_index
 from outroute.store import PacketStore
-from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
+from outroute.testing.making import FACETED, addresses_of, cell_address
+from outroute.testing.rigs import LinkRig, Rig, asynchronous
+from outroute.transports import Guard, LocalNetwork, LocalTransport
 from outroute.transports.flight_link import FlightLink
 from outroute.transports.grpc_link import GrpcLink
 from outroute.transports.tls import TlsLink
 from outroute.transports.zeromq import ZeroMqLink
 from store.making import NOW, SCHEMA, identity
-from transports.link_rig import LinkRig
 
-#: Seconds that members of the suite wait for each other.
+__all__ = ["FACETED", "PATIENCE", "RIGS", "LocalRig", "Rig", "addresses_of", "asynchronous", "cell_address"]
+
+#: Seconds that members in one process wait for each other.
 PATIENCE = 0.2
-
-
-class Rig(Protocol):
-    """A network of members, numbered from 0."""
-
-    name: str
-    now: int
-    credit: int
-
-    async def start(self, members: int, directory: Path | None = None, *, organisations: int | None = None) -> None:
-        """Let so many members join, with their stores in a directory or in memory."""
-
-    async def join(self) -> int:
-        """One more; its number."""
-
-    def holder(self, number: int) -> Holder: ...
-    def guard(self, number: int) -> Guard: ...
-    def store(self, number: int) -> PacketStore: ...
-    def alive(self) -> list[int]: ...
-
-    async def kill(self, number: int, *, noticed: bool = True) -> None:
-        """End a member without a word; the others know it at once, or not at all."""
-
-    async def leave(self, number: int) -> None:
-        """Let a member leave properly."""
-
-    async def repair(self) -> None:
-        """Repair until nothing changes any more."""
-
-    def pause(self, number: int) -> None:
-        """Let a member read nothing."""
-
-    def resume(self, number: int) -> None: ...
-
-    def owners(self, address: bytes) -> list[int]: ...
-
-    async def raw(self, sender: int, receiver: int, data: bytes) -> list[bytes]:
-        """Send any bytes as a frame."""
-
-    async def stop(self) -> None:
-        """End everything and close the stores."""
 
 
 class LocalRig:
@@ -156,46 +110,3 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
     "zeromq": functools.partial(LinkRig, "zeromq", ZeroMqLink),
 }
-
-
-async def _with_end(test: Callable[..., Awaitable[None]], *args: object, **kwargs: object) -> None:
-    """Run a test and end its rig in the same loop, which is where its sockets live."""
-    try:
-        await test(*args, **kwargs)
-    finally:
-        rig = kwargs.get("rig")
-        if rig is not None:
-            await rig.stop()  # type: ignore[attr-defined]
-
-
-def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run an async test."""
-
-    @functools.wraps(test)
-    def run(*args: object, **kwargs: object) -> None:
-        asyncio.run(_with_end(test, *args, **kwargs))
-
-    return run
-
-
-def _faceted() -> Schema:
-    from dataclasses import replace
-
-    from outroute.schema import Field, FieldKind, drawn_landmarks
-
-    ward = Field(name="ward", kind=FieldKind.CATEGORICAL, categories=("north", "south"), facet=True)
-    fields = (*SCHEMA.fields, ward)
-    return replace(SCHEMA, name="wards", fields=fields, landmarks=drawn_landmarks(fields, 4))
-
-
-FACETED = _faceted()
-
-
-def addresses_of(packets: PacketArray, schema: Schema = SCHEMA) -> list[bytes]:
-    """Where packets belong."""
-    facets = facet_index(schema, packets["conditions"][:, : schema.width]).tolist()
-    return [address(schema, f, c) for f, c in zip(facets, packets["cell"].tolist(), strict=True)]
-
-
-def cell_address(cell: int) -> bytes:
-    return address(SCHEMA, 0, cell)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from outroute.errors import TransportError
 from outroute.identity import Identity
 from outroute.packet import PACKET_BYTES, PacketArray, Rejection, as_packets, verify_signatures
+from outroute.testing.rigs import SECRET, LinkRig
 from outroute.transports import ADDRESS_REFUSED, FRAME_BYTES, Frame, Kind, UnreachableError, encode
 from outroute.transports import flight_link as module
 from outroute.transports.calls import unpack
@@ -28,7 +29,6 @@ from outroute.transports.flight_offer import State
 from outroute.transports.flight_server import SESSIONS_PER_NODE, Sessions
 from outroute.transports.flight_tables import batch_of, message_of, packet_bytes, table_schema, told_of
 from store.making import SCHEMA, identity, make_packets
-from transports.link_rig import SECRET, LinkRig
 from transports.rigs import FACETED, addresses_of, asynchronous
 
 ANNA, BERT, EVE = identity(1), identity(2), identity(3)

@@ -336,7 +336,7 @@ class LinkBase(ABC):
             self._down.pop(member, None)
 
     async def _connect(self, member: bytes, place: str | None = None) -> Channel:
-        place = place or self._endpoint_of(member)
+        place = self._endpoint_of(member) if place is None else place
         if place is None:
             raise TransportError(
                 f"nobody knows where node {member.hex()[:16]} is: it has to announce itself first",

@@ -126,16 +126,6 @@ BUILT_IN: tuple[Entry, ...] = (
         needs=("zmq",),
     ),
     Entry(
-        scheme="zeromq",
-        about="ZeroMQ between nodes: ROUTER and DEALER, CURVE keys that follow from node keys, an allow-list",
-        url="zeromq://[HOST:PORT][?security=off]",
-        target="outroute.transports.zeromq:ZeroMqLink",
-        capabilities=_ALL,
-        options={"security": "on (default): CURVE; off: nothing is encrypted or proved, on this machine only"},
-        extra="zeromq",
-        needs=("zmq",),
-    ),
-    Entry(
         scheme="grpc",
         about="gRPC streams between nodes, mutual TLS, reflection",
         url="grpc://[HOST:PORT][?security=off]",

@@ -1,24 +1,76 @@
-"""Members with real sockets, over any link, for the contract suite."""
+"""What the contract suite needs of a transport: a network of members that can be disturbed.
+
+``LinkRig`` is one for any link. For a transport that is a holder by itself, write a class with the methods of ``Rig``.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+
+from outroute.packet import PacketArray
 from outroute.placement import Member, Members
 from outroute.store import PacketStore
-from outroute.transports import Guard
+from outroute.testing.making import CELLS, FACETED, NOW, SCHEMA, addresses_of, identity
+from outroute.transports import Answer, Deposited, Guard, Holder
 from outroute.transports.channel import Secrets
 from outroute.transports.direct import DirectTransport
 from outroute.transports.links import LinkMaker
-from store.making import NOW, SCHEMA, identity
 
-#: Seconds that members of the suite wait for each other: a handshake takes milliseconds, a busy machine more.
+__all__ = ["PATIENCE", "SECRET", "LinkRig", "Rig", "asynchronous", "deposit", "fetch_all", "raw", "united"]
+
 PATIENCE = 1.0
-
+"""Seconds that members of the suite wait for each other: a handshake takes milliseconds, a busy machine more."""
 SECRET = bytes(range(32))
+"""Of the networks of the suite."""
+
+
+class Rig(Protocol):
+    """A network of members, numbered from 0."""
+
+    name: str
+    now: int
+    credit: int
+
+    async def start(self, members: int, directory: Path | None = None, *, organisations: int | None = None) -> None:
+        """Let so many members join, with their stores in a directory or in memory."""
+
+    async def join(self) -> int:
+        """One more; its number."""
+
+    def holder(self, number: int) -> Holder: ...
+    def guard(self, number: int) -> Guard: ...
+    def store(self, number: int) -> PacketStore: ...
+    def alive(self) -> list[int]: ...
+
+    async def kill(self, number: int, *, noticed: bool = True) -> None:
+        """End a member without a word; the others know it at once, or not at all."""
+
+    async def leave(self, number: int) -> None:
+        """Let a member leave properly."""
+
+    async def repair(self) -> None:
+        """Repair until nothing changes any more."""
+
+    def pause(self, number: int) -> None:
+        """Let a member read nothing."""
+
+    def resume(self, number: int) -> None: ...
+
+    def owners(self, address: bytes) -> list[int]: ...
+
+    async def raw(self, sender: int, receiver: int, data: bytes) -> list[bytes]:
+        """Send any bytes as a frame."""
+
+    async def stop(self) -> None:
+        """End everything and close the stores."""
 
 
 class LinkRig:
@@ -51,8 +103,6 @@ class LinkRig:
             await self.join()
 
     async def join(self) -> int:
-        from transports.rigs import FACETED
-
         number = len(self._stores)
         key = identity(1000 + number)
         group = number if self._organisations is None else number % self._organisations
@@ -83,7 +133,7 @@ class LinkRig:
                 return []
             return handle(*arguments)  # type: ignore[arg-type]
 
-        transport.keeper.handle = wait_and_handle  # type: ignore[method-assign]
+        transport.keeper.handle = wait_and_handle  # type: ignore[assignment,method-assign]
         self._endpoints[key.id] = await transport.link.listen()
         self._seen[key.id] = transport.member
         self.transports[number] = transport
@@ -147,3 +197,44 @@ class LinkRig:
             await self.transports.pop(number).close()
         for store in self._stores:
             store.close()
+
+
+async def _with_end(test: Callable[..., Awaitable[None]], *args: object, **kwargs: object) -> None:
+    """Run a test and end its rig in the same loop, which is where its sockets live."""
+    try:
+        await test(*args, **kwargs)
+    finally:
+        rig = kwargs.get("rig")
+        if rig is not None:
+            await rig.stop()  # type: ignore[attr-defined]
+
+
+def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test."""
+
+    @functools.wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        asyncio.run(_with_end(test, *args, **kwargs))
+
+    return run
+
+
+def raw(packets: PacketArray) -> list[bytes]:
+    """The bytes of packets, sorted."""
+    data = np.ascontiguousarray(packets).tobytes()
+    return sorted(data[at : at + 512] for at in range(0, len(data), 512))
+
+
+def united(answers: list[Answer]) -> list[bytes]:
+    """The bytes of all packets of some answers, sorted."""
+    return sorted(one for answer in answers for one in raw(answer.packets))
+
+
+async def fetch_all(rig: Rig, number: int) -> list[bytes]:
+    """The bytes of all packets that a member gets from the network, sorted."""
+    return united(await rig.holder(number).fetch(SCHEMA.id, CELLS, cap=256))
+
+
+async def deposit(rig: Rig, number: int, packets: PacketArray) -> Deposited:
+    """Let a member deposit packets of ``SCHEMA``."""
+    return await rig.holder(number).deposit(SCHEMA.id, addresses_of(packets), packets)

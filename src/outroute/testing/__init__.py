@@ -1,0 +1,1 @@
+"""What tests of transports need: packets, networks that can be disturbed, and the conformance suite."""
