@@ -130,11 +130,24 @@ def test_every_cohort_holds_k_subjects_beside_any_site(n: int, sites: int, cells
             here = (facet == f) & (bucket == b)
             if here.any() and (found[here] < 0).all():
                 assert here.sum() - np.bincount(site[here]).max() < k
-    order = rng.permutation(n)
-    again = pool(
-        schema, cell=cell[order], facet=facet[order], bucket=bucket[order], site=site[order] + 7, k=k, window=1000
-    )
-    assert np.array_equal(found[order], again)
+    again = pool(schema, cell=cell, facet=facet, bucket=bucket, site=site + 7, k=k, window=1000)
+    assert np.array_equal(found, again)
+
+
+def test_a_full_cell_is_dealt_out_to_several_cohorts() -> None:
+    schema, _ = some(n=1)
+    site = np.repeat(np.arange(20), 3)
+    zeros = np.zeros(60, dtype=np.int64)
+    found = pool(schema, cell=zeros, facet=zeros, bucket=zeros, site=site, k=5, window=1)
+    sizes = np.bincount(found)
+    assert len(sizes) == 10
+    assert (sizes == 6).all()
+    assert all(len(np.unique(site[found == number])) == 6 for number in range(10))
+    # One site that has nearly everything cannot hide behind itself.
+    found = pool(schema, cell=zeros, facet=zeros, bucket=zeros, site=np.minimum(site, 1), k=5, window=1)
+    assert found.max() == -1
+    found = pool(schema, cell=zeros, facet=zeros, bucket=zeros, site=np.minimum(site, 3), k=3, window=1)
+    assert all(len(np.unique(site[found == number])) > 1 for number in range(found.max() + 1))
 
 
 @pytest.mark.parametrize("kind", list(OutcomeKind))

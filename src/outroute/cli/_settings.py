@@ -12,6 +12,7 @@ from outroute.cli._common import write_files
 from outroute.errors import DataError, StoreError, TransportError
 
 if TYPE_CHECKING:
+    from outroute.node.discretion import Discretion
     from outroute.node.electing import Electing
     from outroute.node.joining import Joining
     from outroute.schema import Schema
@@ -38,6 +39,7 @@ class Settings:
     members: str = ""
     open: bool = False
     budget: str = ""
+    questions: str = ""
 
     @classmethod
     def kept(cls, directory: Path, given: Mapping[str, Any]) -> Settings:
@@ -90,6 +92,16 @@ class Settings:
         if not (self.budget.isascii() and self.budget.isdigit()):
             raise DataError(f"--budget is a number of packets, or all: not {self.budget!r}", code="data.budget")
         return Electing(budget=int(self.budget))
+
+    def discretion(self) -> Discretion:
+        """How much more than needed the node asks for.
+
+        Raises:
+            DataError: that is no way of asking.
+        """
+        from outroute.node.discretion import Discretion
+
+        return Discretion.parse(self.questions or "plain")
 
     def joining(self, directory: Path, schema: Schema) -> Joining:
         """How the node takes part.

@@ -87,6 +87,15 @@ def node(
             "--budget", help="Packets fetched for a question at most, those that help most; or all.", show_default=False
         ),
     ] = None,
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            "--questions",
+            help="plain; coarse=N: ask for whole groups of N neighbouring cells; dummies=N: ask about N made-up cases "
+            "beside each. Holders learn less about cases, at the cost of bytes.",
+            show_default=False,
+        ),
+    ] = None,
     open_network: Annotated[bool, typer.Option("--open", help="A network that anybody may join.")] = False,
     restored: Annotated[
         bool, typer.Option("--restored", help="The directory comes from a backup: go on in a new incarnation.")
@@ -144,9 +153,11 @@ def node(
         "members": "" if members is None else str(members.absolute()),
         "open": open_network,
         "budget": budget,
+        "questions": questions,
     }
     settings = Settings.kept(data_dir, given)
     electing, joining = settings.electing(), settings.joining(data_dir, loaded)
+    discretion = settings.discretion()
     log_to(sys.stderr, levels[log_level])
     with working("Joining"):
         living = LivingNode(
@@ -156,6 +167,7 @@ def node(
             rules=data_dir / RULES_FILE,
             restored=restored,
             electing=electing,
+            discretion=discretion,
             secret_file=settings.secret(data_dir) if joining.secrets.known else None,
         )
     server: Server | None = None

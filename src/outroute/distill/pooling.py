@@ -33,11 +33,12 @@ def pool(
 
     A cohort holds at least k subjects beside those of any one site: a site that takes its own away from the sum is
     left with k others. Cells that hold as many stand alone; the smallest of the others joins its nearest neighbour of
-    the same facet and time window, again and again, until all have enough or nothing is left to join.
+    the same facet and time window, again and again, until all have enough or nothing is left to join. Where there are
+    enough for several cohorts, contributions are dealt out to them in turn, those of one site to different ones.
 
     Args:
         schema: landmarks and slot weights.
-        cell, facet, bucket: int64[n]; where and when each lies.
+        cell, facet, bucket: int64[n]; where and when each lies, in the order in which they are dealt out.
         site: int64[n]; equal numbers are one site (or one organisation, where sites of one work together).
         k: fewest subjects of others.
         window: seconds within which the buckets of one cohort start.
@@ -87,5 +88,22 @@ def _pool_part(schema: Schema, cell: NDArray[np.int64], site: NDArray[np.int64],
         alive[gone] = False
         home[home == gone] = keep
     kept = np.where(alive[home], home, -1)[at]
-    names = np.unique(kept[kept >= 0])
-    return np.where(kept >= 0, np.searchsorted(names, kept), -1).astype(np.int64)
+    out = np.full(len(cell), -1, dtype=np.int64)
+    count = 0
+    for place in np.unique(kept[kept >= 0]).tolist():
+        rows = np.flatnonzero(kept == place)
+        rows = rows[np.argsort(who[rows], kind="stable")]
+        parts = _parts(who[rows], k)
+        out[rows] = count + np.arange(len(rows)) % parts
+        count += parts
+    return out
+
+
+def _parts(site: NDArray[np.int64], k: int) -> int:
+    """Cohorts, 1 or more, to which contributions (ordered by site) can be dealt out in turn so that all have enough."""
+    for parts in range(max(1, len(site) // (k + 1)), 1, -1):
+        held = np.zeros((parts, int(site.max()) + 1), dtype=np.int64)
+        np.add.at(held, (np.arange(len(site)) % parts, site), 1)
+        if (held.sum(axis=1) - held.max(axis=1) >= k).all():
+            return parts
+    return 1

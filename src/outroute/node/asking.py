@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.elections import Objective, Trust, elect
-from outroute.fingerprint import cells
+from outroute.fingerprint import address, cells
 from outroute.identity import node_id
 from outroute.node.comparing import Overlap, overlap
+from outroute.node.discretion import Discretion, cover
 from outroute.node.drawing import Who, draw_packets
 from outroute.node.electing import Elected, Electing, elect_packets
 from outroute.node.emitting import addresses_of
@@ -25,7 +26,7 @@ from outroute.node.received import Received
 from outroute.node.threads import single_threaded
 from outroute.packet import PACKET_DTYPE, Flag, PacketArray, expiry
 from outroute.placement import DEFAULT_REPLICAS, majority
-from outroute.schema import Schema, unit_scale
+from outroute.schema import Schema, facet_index, unit_scale
 from outroute.store import ANSWER_CAP
 from outroute.synthesis import Evidence, Fitted, Records, Settings, fit
 from outroute.transports import Answer, Holder
@@ -68,6 +69,8 @@ class Asker:
         trust: gives the running trust, by outcomes that became known after questions had been answered.
         asked: told of every question that goes to the transport, before it is answered from.
         origin: the first key of a node that changed its key, under which it is one node.
+        discretion: how much more than needed is asked for, so that holders learn less.
+        private: secret of this node alone, by which dummies are drawn.
     """
 
     def __init__(
@@ -85,7 +88,11 @@ class Asker:
         trust: Callable[[], Trust],
         asked: Callable[[Sequence[Answer], int], None],
         origin: Callable[[bytes], bytes],
+        discretion: Discretion,
+        private: bytes,
     ) -> None:
+        self._discretion, self._private = discretion, private
+        self._where: dict[bytes, NDArray[np.uint16]] = {}
         self._schema, self._holder, self._received, self._secret = schema, holder, received, secret
         self._own_keys = [np.frombuffer(key, dtype=np.uint8) for key in own_keys]
         self._trust, self._asked, self._origin = trust, asked, origin
@@ -97,14 +104,29 @@ class Asker:
         self._reach: Reach | None = None
 
     def addresses(self, codes: NDArray[np.uint16], probes: int) -> list[bytes]:
-        """Addresses of the nearest cells of each case, each once, in a fixed order."""
-        near = cells(self._schema, codes, probes)
-        repeated = np.repeat(codes, near.shape[1], axis=0)
-        return sorted(set(addresses_of(self._schema, repeated, near.reshape(-1), self._secret)))
+        """Addresses to ask for cases, each once, in a fixed order: their nearest cells, and what covers these."""
+        wanted = cover(
+            self._schema,
+            codes,
+            facet_index(self._schema, codes),
+            probes=probes,
+            discretion=self._discretion,
+            secret=self._private,
+        )
+        return sorted({address(self._schema, facet, cell, self._secret) for facet, cell in wanted})
 
     def homes(self, codes: NDArray[np.uint16]) -> tuple[bytes, ...]:
         """Address of the cell of each case."""
-        return addresses_of(self._schema, codes, cells(self._schema, codes, 1)[:, 0], self._secret)
+        out = addresses_of(self._schema, codes, cells(self._schema, codes, 1)[:, 0], self._secret)
+        self._where = dict(zip(out, codes, strict=True))
+        return out
+
+    def _covered(self, home: Sequence[bytes]) -> list[bytes]:
+        """Addresses to ask for the cells of own records: these say where own records lie, as a question would."""
+        if self._discretion == Discretion():
+            return sorted(set(home))
+        rows = [self._where[name] for name in sorted(set(home))]
+        return self.addresses(np.array(rows, dtype=np.uint16), 1) if rows else []
 
     def refit(self) -> None:
         """Fit anew before the next answer: something was corrected, withdrawn, or came in a file."""
@@ -361,7 +383,7 @@ class Asker:
         """
         near = self.addresses(codes, probes)
         if self._electing.budget is None:
-            self.fetch([*near, *sorted(set(home))], now)
+            self.fetch([*near, *self._covered(home)], now)
         else:
             self.draw(codes, own, home, probes, self._electing.budget, now)
         fitted = self._fitted(near, own, now)

@@ -24,6 +24,7 @@ from outroute.node.approval import Approval, default_approval, load_rules
 from outroute.node.asking import PROBES
 from outroute.node.causes import Causes
 from outroute.node.comparing import Comparison
+from outroute.node.discretion import Discretion
 from outroute.node.electing import Electing
 from outroute.node.entering import Entering
 from outroute.node.insight import Insight, Insights
@@ -64,7 +65,7 @@ class LivingNode:
         schema: what it serves.
         data_dir: its directory.
         joining: how it takes part.
-        approval, restored, electing, clock: see ``Node``.
+        approval, restored, electing, discretion, clock: see ``Node``.
         rules: file of rules of approval; while it is there it counts instead of ``approval``, read at each ``distil``.
         hand_over_seconds: between looks at whether something waits to be handed over.
         secret_file: where the network secret of ``joining`` was read; read again when the file changes.
@@ -84,6 +85,7 @@ class LivingNode:
         rules: Path | None = None,
         restored: bool = False,
         electing: Electing | None = None,
+        discretion: Discretion | None = None,
         clock: Callable[[], float] = time.time,
         hand_over_seconds: float = HAND_OVER_SECONDS,
         secret_file: Path | None = None,
@@ -139,6 +141,7 @@ class LivingNode:
                 approval=self._approval_now(),
                 restored=restored,
                 electing=electing or Electing(),
+                discretion=discretion or Discretion(),
             )
         except BaseException:
             self._abandon()

@@ -21,6 +21,7 @@ from outroute.node.approval import Approval, default_approval
 from outroute.node.asking import PROBES, Asker
 from outroute.node.believing import Beliefs, said_of
 from outroute.node.choosing import Choosing
+from outroute.node.discretion import Discretion
 from outroute.node.electing import Electing
 from outroute.node.emitting import condense, make_packets
 from outroute.node.evidence import records_of, verify_in_threads
@@ -59,6 +60,7 @@ class Node(Choosing):
         seed: of everything that draws, so that equal evidence gives equal answers.
         settings: constants of the synthesis.
         electing: whether packets are elected, and whom the operator pins.
+        discretion: how much more than needed questions ask for, so that holders learn less about cases.
         restored: say so when ``data_dir`` comes from a backup.
         approval: who lets packets leave (``outroute.node.approval``); default somebody by hand, by ``approve``, unless
             the schema's distiller is ``single``.
@@ -80,6 +82,7 @@ class Node(Choosing):
     seed: int = 0
     settings: Settings = field(default_factory=Settings, repr=False)
     electing: Electing = field(default_factory=Electing, repr=False)
+    discretion: Discretion = field(default_factory=Discretion, repr=False)
     restored: bool = False
     approval: Approval | None = None
     signatures: Sequence[SchemaSignature] = field(default=(), repr=False)
@@ -87,6 +90,11 @@ class Node(Choosing):
     def __post_init__(self) -> None:
         self._closed = False
         check_agreed(self.schema, self.data_dir, self.signatures)
+        if self.electing.budget is not None and self.discretion != Discretion():
+            raise DataError(
+                "a budget fetches the fewest packets, coarse questions and dummies more than needed: choose one",
+                code="data.questions",
+            )
         self._approval = default_approval(self.schema) if self.approval is None else self.approval
         self._approval.check(self.schema)
         if self.transport is not None and not serves(self.transport, self.schema):
@@ -146,6 +154,8 @@ class Node(Choosing):
             trust=self._beliefs.trust,
             asked=self._note_asked,
             origin=origin_of(self._holder),
+            discretion=self.discretion,
+            private=self._journal.derived(b"outroute dummies v1"),
         )
         self._believe(self.pins())
         listen(self._holder, answered=self._answered, withdrawn=self._asker.forget)

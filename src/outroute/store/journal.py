@@ -7,6 +7,7 @@ the file does not name a patient, and so that the same export read twice counts 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,6 +95,10 @@ class Journal:
         except BaseException:
             self._database.close()
             raise
+
+    def derived(self, label: bytes) -> bytes:
+        """A secret of this directory for one purpose, 32 bytes, the same for as long as the directory lives."""
+        return hmac.new(self._secret, label, hashlib.sha256).digest()
 
     @contextmanager
     def together(self) -> Iterator[None]:
