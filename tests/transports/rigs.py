@@ -13,6 +13,7 @@ from outroute.testing.rigs import LinkRig, Rig, asynchronous
 from outroute.transports import Guard, LocalNetwork, LocalTransport
 from outroute.transports.flight_link import FlightLink
 from outroute.transports.grpc_link import GrpcLink
+from outroute.transports.inside import InsideLink
 from outroute.transports.tls import TlsLink
 from outroute.transports.zeromq import ZeroMqLink
 from store.making import NOW, SCHEMA, identity
@@ -108,5 +109,6 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "direct": functools.partial(LinkRig, "direct", TlsLink),
     "flight": functools.partial(LinkRig, "flight", FlightLink),
     "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
+    "inside": functools.partial(LinkRig, "inside", InsideLink),
     "zeromq": functools.partial(LinkRig, "zeromq", ZeroMqLink),
 }

@@ -12,6 +12,13 @@ class TestTls(LinkContract):
         return "direct://"
 
 
+class TestLocal(LinkContract):
+    test_a_killed_process_fails_what_waits_and_is_reached_again = None  # there are no other processes
+
+    def url(self, directory: Path) -> str:
+        return "local://"
+
+
 class TestZeroMq(LinkContract):
     def url(self, directory: Path) -> str:
         return "zeromq://"

@@ -11,10 +11,10 @@ A link of one's own runs both classes::
     from outroute.testing.transports import LinkContract, LinkRig, TransportContract
 
     class TestMyLink(LinkContract):
-        def make_link(self): return MyLink
+        def url(self, directory): return "mine://"
 
     class TestMembersOverMyLink(TransportContract):
-        def make_rig(self): return LinkRig("mine", MyLink)
+        def make_rig(self, directory): return LinkRig("mine", link_of("mine://"))
 
 A transport that is a holder by itself runs ``TransportContract`` with a rig of its own.
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,13 +38,17 @@ __all__ = ["LinkContract", "LinkRig", "Rig", "TransportContract"]
 class TransportContract(Keeping, Living):
     """What holds over every transport; a subclass says how to make a network (``make_rig``)."""
 
-    def make_rig(self) -> Rig:
-        """A network that is not started yet."""
+    def make_rig(self, directory: Path) -> Rig:
+        """A network that is not started yet.
+
+        Args:
+            directory: an empty one, for transports that need one.
+        """
         raise NotImplementedError("say in make_rig how to make a network over your transport")
 
     @pytest.fixture
-    def rig(self) -> Iterator[Rig]:
+    def rig(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         """A network, ended after the test."""
-        made = self.make_rig()
+        made = self.make_rig(tmp_path_factory.mktemp("transport"))
         yield made
         asyncio.run(made.stop())

@@ -116,6 +116,13 @@ BUILT_IN: tuple[Entry, ...] = (
         needs=("cryptography",),
     ),
     Entry(
+        scheme="local",
+        about="nodes of one process, for trying things out; outroute node is alone with it",
+        url="local://",
+        target="outroute.transports.inside:InsideLink",
+        capabilities=_ALL,
+    ),
+    Entry(
         scheme="zeromq",
         about="ZeroMQ between nodes: ROUTER and DEALER, CURVE keys that follow from node keys, an allow-list",
         url="zeromq://[HOST:PORT][?security=off]",
