@@ -178,11 +178,11 @@ class Keeper:
             return tuple(one.digest for one in found)
         cells = self.shelf.fetch(frame.addresses, now=now, cap=frame.cap, wanted=frame.wanted)
         return tuple(
-            summary(identities(self._believed(cell.packets, now)), one.rest).digest
+            summary(identities(self.believed(cell.packets, now)), one.rest).digest
             for one, cell in zip(found, cells, strict=True)
         )
 
-    def _believed(self, packets: PacketArray, now: int) -> PacketArray:
+    def believed(self, packets: PacketArray, now: int) -> PacketArray:
         """Packets without those whose author's key others may have."""
         if not self.standing.register.any_compromised:
             return packets
@@ -224,9 +224,10 @@ class Keeper:
             # Nothing of the frame was kept: other owners keep the packets, or the author sends them again.
             self.last_store_error = error
             return np.full(len(good), Receipt.BUSY, dtype=np.uint8)
-        return self._receipt_of()[kept]
+        return self.receipt_of()[kept]
 
-    def _receipt_of(self) -> NDArray[np.uint8]:
+    def receipt_of(self) -> NDArray[np.uint8]:
+        """The receipt of each ``Kept`` of the store, uint8 by its number."""
         table = np.zeros(len(Kept), dtype=np.uint8)
         table[Kept.STORED] = Receipt.DURABLE if self.shelf.durable else Receipt.HELD
         table[Kept.DUPLICATE] = Receipt.DUPLICATE if self.shelf.durable else Receipt.HELD_DUPLICATE
@@ -249,7 +250,7 @@ class Keeper:
         else:
             fetched = self.shelf.fetch(frame.addresses, now=now, cap=cap, wanted=wanted)
             cells, left_out = [one.packets for one in fetched], [one.left_out for one in fetched]
-        cells = [self._believed(packets, now) for packets in cells]
+        cells = [self.believed(packets, now) for packets in cells]
         pages: list[list[tuple[bytes, bytes, PacketArray, int]]] = [[]]
         room = FRAME_PACKETS
         for name, digest, packets, left in zip(frame.addresses, digests, cells, left_out, strict=True):

@@ -35,6 +35,7 @@ from typing import Any
 from outroute.errors import MissingExtraError, TransportError
 from outroute.transports.contract import Capabilities
 from outroute.transports.links import LinkMaker
+from outroute.transports.nats_options import OPTIONS
 from outroute.transports.serving import Setting, StartedTransport
 from outroute.transports.url import Url, bad, parse_url
 
@@ -151,6 +152,16 @@ BUILT_IN: tuple[Entry, ...] = (
         options={"security": _SECURITY},
         extra="flight",
         needs=("pyarrow", "cryptography"),
+    ),
+    Entry(
+        scheme="nats",
+        about="NATS JetStream, servers that others run; durable and secure as far as these are set up so",
+        url="nats://HOST:PORT[,HOST:PORT][?options=FILE]",
+        target="outroute.transports.nats:NatsHolder",
+        capabilities=Capabilities(durable=False, ordered=True, back_pressure=True, secure=False),
+        options=OPTIONS,
+        extra="nats",
+        needs=("nats", "nkeys"),
     ),
 )
 """What comes with outroute, by how much a user has to know; one entry a transport."""

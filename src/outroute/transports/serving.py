@@ -21,7 +21,7 @@ from outroute.transports.keeper import Keeper, Shelf
 from outroute.transports.standing import Standing
 from outroute.transports.url import Url
 
-__all__ = ["Counted", "HolderMaker", "Keeps", "NodeTransport", "Setting", "StartedTransport"]
+__all__ = ["Counted", "HolderMaker", "Keeps", "NodeTransport", "OwnShelf", "Setting", "StartedTransport"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class Setting:
     guard: Guard
     standing: Standing
     clock: Callable[[], int]
-    open_shelf: Callable[[], Shelf]
+    open_shelf: Callable[[], OwnShelf]
     join: tuple[str, ...] = ()
 
 
@@ -131,6 +131,16 @@ class NodeTransport(Holder, Protocol):
 
     def counted(self) -> Iterable[Counted]:
         """What it counts."""
+
+
+class OwnShelf(Shelf, Protocol):
+    """A node's packet store, which whoever opened it closes."""
+
+    def sweep(self, now: int) -> int:
+        """Delete what expired more than an hour ago; how many."""
+
+    def close(self) -> None:
+        """Close it; harmless when repeated."""
 
 
 @runtime_checkable

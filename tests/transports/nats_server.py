@@ -1,0 +1,133 @@
+"""A real NATS server for tests: started on free ports, waited for, killed, started again on the same store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["NatsServer", "free_ports", "server_program"]
+
+READY_SECONDS = 60.0
+"""Seconds for a server to be ready: it takes 50 ms, on a very busy machine more."""
+
+
+def server_program() -> str:
+    """The server: the one that the tests install, else the system's.
+
+    Raises:
+        RuntimeError: there is none; the message says how to get it.
+    """
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        raise RuntimeError("no nats-server: pip install --require-hashes -r tests/requirements-nats-server.txt")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that are free now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class NatsServer:
+    """One server.
+
+    Args:
+        directory: its configuration, log and store.
+        synced: whether it syncs before it acknowledges.
+        more: further lines of its configuration.
+        name: of the server.
+        port: to listen on; a free one by default.
+    """
+
+    def __init__(
+        self, directory: Path, *, synced: bool = True, more: str = "", name: str = "test", port: int = 0
+    ) -> None:
+        self.directory, self.name = directory, name
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port, self.monitor_port = (port, free_ports(1)[0]) if port else tuple(free_ports(2))
+        self._log = directory / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        sync = "sync_interval: always" if synced else ""
+        (directory / "server.conf").write_text(
+            f"""
+            server_name: {name}
+            listen: "127.0.0.1:{self.port}"
+            http: "127.0.0.1:{self.monitor_port}"
+            jetstream {{ store_dir: "{directory / "store"}", max_file_store: 1G, max_memory_store: 64M, {sync} }}
+            {more}
+            """
+        )
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def monitor(self) -> str:
+        return f"http://127.0.0.1:{self.monitor_port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> NatsServer:
+        """Start it, again if it was stopped, and wait for its line of readiness."""
+        before = len(self._read())
+        self._process = subprocess.Popen(
+            [server_program(), "-c", str(self.directory / "server.conf"), "-l", str(self._log)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + READY_SECONDS
+        while not re.search(r"Server is ready", self._read()[before:]):
+            if self._process.poll() is not None or time.monotonic() > until:
+                self.stop()
+                raise RuntimeError(f"nats-server does not start: {self._read()[before:][-2000:]}")
+            time.sleep(0.02)
+        return self
+
+    def _read(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it; harmless when repeated."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            try:
+                process.wait(READY_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def running(directory: Path, **options: object) -> Iterator[NatsServer]:
+    """A server that runs as long as the block."""
+    server = NatsServer(directory, **options).start()  # type: ignore[arg-type]
+    try:
+        yield server
+    finally:
+        server.stop()
