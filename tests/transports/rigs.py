@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from outroute.placement import Member
 from outroute.store import PacketStore
@@ -17,6 +18,7 @@ from outroute.transports.inside import InsideLink
 from outroute.transports.tls import TlsLink
 from outroute.transports.zeromq import ZeroMqLink
 from store.making import NOW, SCHEMA, identity
+from transports.nats_rig import NatsRig
 
 __all__ = ["FACETED", "PATIENCE", "RIGS", "LocalRig", "Rig", "addresses_of", "asynchronous", "cell_address"]
 
@@ -29,6 +31,8 @@ class LocalRig:
 
     name = "local"
     credit = 4
+    copies = 3
+    unfit: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.now = NOW
@@ -110,5 +114,6 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "flight": functools.partial(LinkRig, "flight", FlightLink),
     "grpc": functools.partial(LinkRig, "grpc", GrpcLink),
     "inside": functools.partial(LinkRig, "inside", InsideLink),
+    "nats": NatsRig,
     "zeromq": functools.partial(LinkRig, "zeromq", ZeroMqLink),
 }

@@ -33,7 +33,8 @@ class Living:
                 await rig.repair()
         if not noticed:
             done = await deposit(rig, 0, make_packets(50, first=1000))
-            assert set(done.receipts.ravel().tolist()) == {Receipt.DURABLE, Receipt.UNREACHABLE}
+            silent = {Receipt.UNREACHABLE} if rig.copies > 1 else set()
+            assert set(done.receipts.ravel().tolist()) == {Receipt.DURABLE} | silent
 
     @asynchronous
     async def test_all_members_replaced_one_by_one(self, rig: Rig) -> None:
@@ -224,6 +225,7 @@ class Living:
         await rig.start(3)
         packets = make_packets(50)
         await deposit(rig, 0, packets)
+        await rig.repair()  # where others read later: until they have
         await deposit(rig, 1, packets)
         await fetch_all(rig, 2)
         await fetch_all(rig, 2)

@@ -9,8 +9,9 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from outroute.transports.channel import Secrets
 from outroute.transports.direct import DirectTransport
 from outroute.transports.links import LinkMaker
 
-__all__ = ["PATIENCE", "SECRET", "LinkRig", "Rig", "asynchronous", "deposit", "fetch_all", "raw", "united"]
+__all__ = ["PATIENCE", "SECRET", "LinkRig", "Rig", "asynchronous", "compared", "deposit", "fetch_all", "raw", "united"]
 
 PATIENCE = 1.0
 """Seconds that members of the suite wait for each other: a handshake takes milliseconds, a busy machine more."""
@@ -38,6 +39,10 @@ class Rig(Protocol):
     name: str
     now: int
     credit: int
+    copies: int
+    """Receipts of a packet where there are members enough; 1 where a store that others run keeps it."""
+    unfit: Mapping[str, str]
+    """Tests that make no sense over this transport, by name: why, and where the same is tested otherwise."""
 
     async def start(self, members: int, directory: Path | None = None, *, organisations: int | None = None) -> None:
         """Let so many members join, with their stores in a directory or in memory."""
@@ -82,6 +87,8 @@ class LinkRig:
     """
 
     credit = 4
+    copies = 3
+    unfit: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, name: str, link: LinkMaker) -> None:
         self.name, self._link = name, link
@@ -228,6 +235,11 @@ def raw(packets: PacketArray) -> list[bytes]:
 def united(answers: list[Answer]) -> list[bytes]:
     """The bytes of all packets of some answers, sorted."""
     return sorted(one for answer in answers for one in raw(answer.packets))
+
+
+def compared(rig: Rig) -> bool | None:
+    """What an answer says of other holders where all have the same: that they agree, or that there are none to ask."""
+    return True if rig.copies > 1 else None
 
 
 async def fetch_all(rig: Rig, number: int) -> list[bytes]:

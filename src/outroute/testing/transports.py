@@ -46,6 +46,13 @@ class TransportContract(Keeping, Living):
         """
         raise NotImplementedError("say in make_rig how to make a network over your transport")
 
+    @pytest.fixture(autouse=True)
+    def _fits(self, rig: Rig, request: pytest.FixtureRequest) -> None:
+        """What makes no sense over a transport is skipped, and says why."""
+        why = rig.unfit.get(request.node.originalname)
+        if why is not None:
+            pytest.skip(f"{rig.name}: {why}")
+
     @pytest.fixture
     def rig(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         """A network, ended after the test."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from outroute.transports.contract import CREDIT_FRAMES, Traffic, UnreachableError
 from outroute.transports.exchanging import ANSWER_FRAMES
-from outroute.transports.frames import Flag, Frame, FrameReason, Kind, encode
+from outroute.transports.frames import Flag, Frame, FrameReason, Kind, Rejected, decode, encode
 from outroute.transports.keeper import Keeper
 from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_subjects import GROUPS, Subjects, shard_of
@@ -86,8 +86,10 @@ class Answering:
         if len(data) > 4 and data[4] in (Kind.ASK, Kind.COMPARE):
             replies = await asyncio.to_thread(self._keeper.handle, data)
         else:  # packets and statements come by the stream alone
-            self._keeper.refused_frames[FrameReason.UNEXPECTED] += 1
-            replies = [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.UNEXPECTED))]
+            read = decode(data)
+            reason = read.reason if isinstance(read, Rejected) else FrameReason.UNEXPECTED
+            self._keeper.refused_frames[reason] += 1
+            replies = [encode(Frame(kind=Kind.REFUSED, detail=reason))]
         await self._reply(message, replies)
 
     async def _reply(self, message: Msg, replies: Sequence[bytes]) -> None:
