@@ -112,6 +112,7 @@ class NatsRig:
 
     async def leave(self, number: int) -> None:
         await self.transports.pop(number).close()
+        await self.repair()
 
     async def repair(self) -> None:
         """Nothing is repaired: wait until everybody has read."""

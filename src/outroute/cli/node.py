@@ -357,7 +357,8 @@ def status(
         "log": f"{log['entries']:,} entries, head {log['head']}",
     }
     if network is not None:
-        lines["runs"] = f"at {network['endpoint']}, {several(network['peers'] - 1, 'other node')} in sight"
+        place = f"at {network['endpoint']}, " if network["endpoint"] else ""
+        lines["runs"] = f"{place}{several(network['peers'] - 1, 'other node')} in sight"
         lines |= {f"trouble ({name})": text for name, text in network["problems"].items()}
     for name, value in lines.items():
         out.print(f"{name:>20}  {value}", markup=False, highlight=False)

@@ -18,6 +18,7 @@ from outroute.store import PacketStore, StatementFile, load_certificate
 from outroute.transports import Guard, Holder, LocalNetwork, LocalTransport
 from outroute.transports.keeper import Answered
 from outroute.transports.member import MemberTransport
+from outroute.transports.serving import Keeps
 from outroute.transports.standing import Standing
 
 __all__ = [
@@ -138,7 +139,7 @@ def listen(holder: Holder, *, answered: Answered | None, withdrawn: Callable[[se
         answered: told of questions; None to be told no longer.
         withdrawn: told of addresses; None to be told no longer.
     """
-    if not isinstance(holder, MemberTransport):
+    if not isinstance(holder, Keeps):
         return
     holder.keeper.answered = None
     if answered is not None:
@@ -156,8 +157,9 @@ def serves(holder: Holder, schema: Schema) -> bool:
 
 def tend(holder: Holder, now: int) -> None:
     """Delete from a holder's own store what expired more than an hour ago."""
-    if isinstance(holder, MemberTransport) and isinstance(holder.shelf, PacketStore):
-        holder.shelf.sweep(now)
+    shelf = shelf_of(holder)
+    if shelf is not None:
+        shelf.sweep(now)
 
 
 def shelf_of(holder: Holder) -> PacketStore | None:

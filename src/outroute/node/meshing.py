@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,9 @@ from outroute.identity import Identity
 from outroute.node.joining import Joining
 from outroute.node.local import Shelf, guard_for
 from outroute.node.members import Pinned
-from outroute.packet import Rejection
 from outroute.schema import Schema
 from outroute.store import StatementFile, load_certificate
 from outroute.transports import (
-    ADDRESS_REFUSED,
-    AUTHOR_COMPROMISED,
-    AUTHOR_REVOKED,
-    SCHEMA_REFUSED,
     Announcement,
     Frame,
     Kind,
@@ -33,20 +27,14 @@ from outroute.transports.channel import Secrets
 from outroute.transports.dht import DhtFinder
 from outroute.transports.mesh import MeshTransport
 from outroute.transports.registry import holder_of, link_of, link_type
-from outroute.transports.serving import Counted, Setting, StartedTransport
+from outroute.transports.serving import Counted, Setting, StartedTransport, named, reasons_of
 from outroute.transports.standing import Standing
 
-__all__ = ["Mesh", "reasons_of", "transport_for"]
+__all__ = ["Mesh", "transport_for"]
 
 _log = logging.getLogger("outroute.node")
 _COUNTED = (Kind.DEPOSIT, Kind.ASK)
 _HEADER_BYTES, _COUNT, _CAUSE = 72, slice(6, 8), slice(24, 40)
-_REASONS = {
-    ADDRESS_REFUSED: "address",
-    SCHEMA_REFUSED: "schema_not_served",
-    AUTHOR_REVOKED: "author_revoked",
-    AUTHOR_COMPROMISED: "author_compromised",
-}
 
 
 class Mesh(MeshTransport):
@@ -117,23 +105,13 @@ class Mesh(MeshTransport):
         """See ``NodeTransport.counted``."""
         keeper = self.keeper
         for name, text, label, values in (
-            ("receipts_total", "Packets of deposits taken or not", "receipt", _named(keeper.receipts)),
-            ("refused_frames_total", "Frames refused", "reason", _named(keeper.refused_frames)),
+            ("receipts_total", "Packets of deposits taken or not", "receipt", named(keeper.receipts)),
+            ("refused_frames_total", "Frames refused", "reason", named(keeper.refused_frames)),
             ("refused_packets_total", "Packets of deposits refused", "reason", reasons_of(self.refused)),
-            ("refused_handshakes_total", "Callers refused", "reason", _named(self.link.refused)),
+            ("refused_handshakes_total", "Callers refused", "reason", named(self.link.refused)),
             ("dropped_connections_total", "Connections cut off", "reason", dict(self.link.dropped)),
         ):
             yield Counted(name=name, text=text, label=label, values=values)
-
-
-def _named(counter: Mapping[Any, int]) -> dict[str, int]:
-    """Counts of an enumeration by the names of its members; a copy, because other threads go on counting."""
-    return {key.name.lower(): number for key, number in dict(counter).items()}
-
-
-def reasons_of(refused: Mapping[int, int]) -> dict[str, int]:
-    """Counts of refused packets by the names of the reasons."""
-    return {_REASONS.get(code) or Rejection(code).name.lower(): number for code, number in dict(refused).items()}
 
 
 def transport_for(

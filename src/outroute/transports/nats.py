@@ -22,7 +22,16 @@ from outroute.packet import PacketArray
 from outroute.placement import DEFAULT_REPLICAS, Wanted, majority
 from outroute.schema import Schema
 from outroute.transports.channel import Secrets
-from outroute.transports.contract import Announcement, Answer, Capabilities, Deposited, Receipt, Role, Traffic
+from outroute.transports.contract import (
+    SCHEMA_REFUSED,
+    Announcement,
+    Answer,
+    Capabilities,
+    Deposited,
+    Receipt,
+    Role,
+    Traffic,
+)
 from outroute.transports.exchanging import REQUEST_SECONDS, Exchanger
 from outroute.transports.frames import FRAME_BYTES
 from outroute.transports.guard import Guard, Use
@@ -31,12 +40,13 @@ from outroute.transports.nats_asking import Answering, GroupLink, group_members
 from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_keeping import Keeping
 from outroute.transports.nats_options import OPTIONS, NatsOptions, nats_options
+from outroute.transports.nats_presence import Presence
 from outroute.transports.nats_sending import Sending
 from outroute.transports.nats_statements import NatsStatements
 from outroute.transports.nats_stream import Stream, open_stream
 from outroute.transports.nats_subjects import GROUPS, Subjects, group_of, kept_shards, shard_of
 from outroute.transports.reading import Reader
-from outroute.transports.serving import Counted, OwnShelf, Setting
+from outroute.transports.serving import Counted, OwnShelf, Setting, named, reasons_of
 from outroute.transports.standing import EXCHANGE_SECONDS, Organisations, Standing
 from outroute.transports.url import Url
 
@@ -68,7 +78,8 @@ class NatsHolder:
         clock: seconds since 1970.
         shelf: where the node keeps packets; None for one that keeps none.
         directory: of the node; None for one that starts from the stream's beginning each time.
-        organisation: key of its organisation; its own when nobody certifies it.
+        roles: what it does.
+        certificate: its organisation's word for it.
         request_seconds: time-out of a question to others.
     """
 
@@ -87,10 +98,11 @@ class NatsHolder:
         clock: Callable[[], int],
         shelf: OwnShelf | None,
         directory: Path | None = None,
-        organisation: bytes | None = None,
+        roles: Role = Role.EMIT | Role.ASK | Role.HOLD,
+        certificate: Certificate | None = None,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
-        self.settings, self.schema, self.endpoint = options, schema, options.named
+        self.settings, self.schema, self.endpoint = options, schema, ""
         self.id = identity.id
         self.standing, self.guard = standing, guard.under(standing.register)
         self.refused: Counter[int] = Counter()
@@ -101,7 +113,17 @@ class NatsHolder:
         self._kept = kept_shards(options.keep) if shelf is not None else frozenset()
         self._connection = NatsConnection(options, f"outroute {identity.id.hex()[:16]}")
         self._organisations = Organisations(standing.register, clock, {})
-        self._group = group_of(organisation or identity.public_key)
+        self._group = group_of(identity.public_key if certificate is None else certificate.organisation)
+        self._presence = Presence(
+            self._connection,
+            self._subjects,
+            identity=identity,
+            roles=roles,
+            certificate=certificate,
+            clock=clock,
+            register=standing.register,
+            traffic=self._traffic,
+        )
         self._sampled = 0
         self._stream: Stream | None = None
         self._keeping: Keeping | None = None
@@ -126,10 +148,10 @@ class NatsHolder:
     @classmethod
     def for_node(cls, url: Url, setting: Setting) -> NatsHolder:
         """See ``outroute.transports.serving.HolderMaker``."""
-        certificate: Certificate | None = setting.certificate
-        options = nats_options(url)
+        if setting.join:
+            raise TransportError("over NATS no node is called: leave out --join", code="nats.join")
         return cls(
-            options,
+            nats_options(url, setting.directory),
             schema=setting.schema,
             identity=setting.identity,
             guard=setting.guard,
@@ -137,7 +159,8 @@ class NatsHolder:
             clock=setting.clock,
             shelf=setting.open_shelf() if Role.HOLD in setting.roles else None,
             directory=setting.directory,
-            organisation=None if certificate is None else certificate.organisation,
+            roles=setting.roles,
+            certificate=setting.certificate,
         )
 
     def _keeps(self, addresses: Sequence[bytes]) -> list[bool]:
@@ -159,6 +182,7 @@ class NatsHolder:
             await self.stop()
             raise
         self._spawn(self._tend())
+        self._spawn(self._presence.go_on())
 
     def _spawn(self, work: object) -> None:
         self._tasks = [task for task in self._tasks if not task.done()]
@@ -175,6 +199,7 @@ class NatsHolder:
             )
         stream = self._stream = await open_stream(connection, self._subjects, self.schema)
         await self._link.start()
+        await self._presence.start()
         self._statements = NatsStatements(
             connection, stream, self._subjects, self.standing, clock=self._clock, traffic=self._traffic
         )
@@ -264,7 +289,7 @@ class NatsHolder:
             self._shelf.set_organisations(dict(self._organisations))
 
     async def _end_parts(self) -> None:
-        for part in (self._answering, self._keeping, self._statements):
+        for part in (self._presence, self._answering, self._keeping, self._statements):
             if part is not None:
                 await part.close()
         self._answering = self._keeping = self._statements = self._sending = None
@@ -314,8 +339,8 @@ class NatsHolder:
 
     @property
     def announcements(self) -> Counter[str]:
-        """Nobody announces anything: the servers are known, and holders are found by their subjects."""
-        return Counter()
+        """Announcements heard, by what came of them."""
+        return self._presence.heard
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -333,21 +358,15 @@ class NatsHolder:
         return found
 
     def peers(self) -> list[Announcement]:
-        """Nobody: nodes do not know each other over NATS."""
-        return []
+        """Announcements of the nodes that are there, this one's among them, by id."""
+        return self._presence.peers()
 
     def network_size(self) -> int:
-        """At least this node."""
-        return 1
+        """How many nodes are there."""
+        return len(self.peers())
 
     async def join(self, places: Iterable[str]) -> None:
-        """Nobody is called; the servers are in the address.
-
-        Raises:
-            TransportError: there are places.
-        """
-        if list(places):
-            raise TransportError("over NATS nobody is called: leave out --join", code="nats.join")
+        """No node is called, also none that this node met on another transport; the servers are in the address."""
 
     def renew(self, secrets: Secrets) -> None:
         """The servers know who may take part; the network secret plays no part."""
@@ -359,6 +378,13 @@ class NatsHolder:
 
     def counted(self) -> Iterable[Counted]:
         """The connection's own counts."""
+        if self._shelf is not None:
+            for name, text, label, values in (
+                ("receipts_total", "Packets of the stream taken or not", "receipt", named(self.keeper.receipts)),
+                ("refused_frames_total", "Frames refused", "reason", named(self.keeper.refused_frames)),
+                ("refused_packets_total", "Packets of the stream refused", "reason", reasons_of(self.refused)),
+            ):
+                yield Counted(name=name, text=text, label=label, values=values)
         stats = self._connection.statistics()
         yield Counted(name="nats_total", text="Counts of the NATS connection", label="what", values=stats)
 
@@ -382,6 +408,12 @@ class NatsHolder:
     ) -> Deposited:
         """See ``Holder.deposit``: one copy is needed, the stream's, which has as many copies as it was made with."""
         receipts = np.full((len(packets), 1), Receipt.UNREACHABLE, dtype=np.uint8)
+        if schema != self.schema.id:
+            return Deposited(
+                receipts=np.full_like(receipts, Receipt.REJECTED),
+                reasons=np.full_like(receipts, SCHEMA_REFUSED),
+                needed=1,
+            )
         reasons = np.zeros_like(receipts)
         if len(packets):
             reasons[:, 0] = await self._check(schema, addresses, packets)

@@ -147,8 +147,12 @@ class NatsOptions:
         return text
 
 
-def nats_options(url: Url) -> NatsOptions:
+def nats_options(url: Url, directory: Path | None = None) -> NatsOptions:
     """What an address such as ``nats://a:4222,b:4222?prefix=clinic`` says, and the file that it names, if any.
+
+    Args:
+        url: the address.
+        directory: of the node: where files are looked for that are not where the command runs.
 
     Raises:
         TransportError: it cannot be used (``transport.url``, ``nats.option``), or a file is not there (``nats.file``).
@@ -165,8 +169,13 @@ def nats_options(url: Url) -> NatsOptions:
     file = given.pop("options", "")
     base = Path()
     if file:
-        base = Path(file).parent
-        given = {**_read(Path(file)), **given}
+        path = Path(file)
+        if directory is not None and not path.exists() and (directory / path).exists():
+            path = directory / path
+        base = path.parent
+        given = {**_read(path), **given}
+    elif directory is not None and any(not Path(given.get(name, ".")).exists() for name in _FILES):
+        base = directory
     unknown = sorted(set(given) - set(OPTIONS))
     if unknown:
         known = ", ".join(sorted(OPTIONS))

@@ -68,6 +68,11 @@ class Subjects:
         return f"{self._base}.p.*.*", f"{self._base}.k.*"
 
     @property
+    def presence(self) -> str:
+        """Who is there; not kept."""
+        return f"{self._base}.h"
+
+    @property
     def statements(self) -> str:
         """All statements about keys."""
         return f"{self._base}.k.*"

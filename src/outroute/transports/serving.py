@@ -10,18 +10,37 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from outroute.identity import Certificate, Identity
+from outroute.packet import Rejection
 from outroute.schema import Schema
 from outroute.transports.channel import Secrets
-from outroute.transports.contract import Announcement, Holder, Role
+from outroute.transports.contract import (
+    ADDRESS_REFUSED,
+    AUTHOR_COMPROMISED,
+    AUTHOR_REVOKED,
+    SCHEMA_REFUSED,
+    Announcement,
+    Holder,
+    Role,
+)
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Keeper, Shelf
 from outroute.transports.standing import Standing
 from outroute.transports.url import Url
 
-__all__ = ["Counted", "HolderMaker", "Keeps", "NodeTransport", "OwnShelf", "Setting", "StartedTransport"]
+__all__ = [
+    "Counted",
+    "HolderMaker",
+    "Keeps",
+    "NodeTransport",
+    "OwnShelf",
+    "Setting",
+    "StartedTransport",
+    "named",
+    "reasons_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,3 +195,21 @@ class HolderMaker(Protocol):
         Raises:
             TransportError: the URL cannot be used.
         """
+
+
+_REASONS = {
+    ADDRESS_REFUSED: "address",
+    SCHEMA_REFUSED: "schema_not_served",
+    AUTHOR_REVOKED: "author_revoked",
+    AUTHOR_COMPROMISED: "author_compromised",
+}
+
+
+def named(counter: Mapping[Any, int]) -> dict[str, int]:
+    """Counts of an enumeration by the names of its members; a copy, because other threads go on counting."""
+    return {key.name.lower(): number for key, number in dict(counter).items()}
+
+
+def reasons_of(refused: Mapping[int, int]) -> dict[str, int]:
+    """Counts of refused packets by the names of the reasons."""
+    return {_REASONS.get(code) or Rejection(code).name.lower(): number for code, number in dict(refused).items()}
