@@ -55,6 +55,8 @@ DOMAIN = b"outroute"
 """Of the allow-list: the library asks for each connection under the domain of the socket that took it."""
 FULL_SECONDS = 0.005
 """Seconds between attempts to send to a peer that has not read what waits for it."""
+LINES_MOST = 2 * CALLERS_MOST
+"""Connections at a time, those counted that have not said who they are yet; these are cut off soon."""
 SWEEP_SECONDS = 1.0
 """Seconds between looks for connections that said no hello."""
 _KEYED = re.compile(r"(.+)/([0-9a-f]{64})")
@@ -271,7 +273,7 @@ class ZeroMqLink(LinkBase):
         status, text = b"200", b"OK"
         if (version, domain, mechanism, len(key)) != (b"1.0", DOMAIN, b"CURVE", 32):
             status, text = b"400", b"not asked as it should be"
-        elif len(self._lines) > CALLERS_MOST:
+        elif len(self._lines) > LINES_MOST:
             self.dropped["full"] += 1
             status, text = b"300", b"full, later again"
         elif not any(self.admit(one) for one in signing_keys(key)):
@@ -327,17 +329,22 @@ class ZeroMqLink(LinkBase):
         if key is not None and self._secure and not _follows(proved, key):
             self.refused[ChannelReason.IDENTITY] += 1
             reply, key = self.refuse(ChannelReason.IDENTITY), None
-        self._try_send(way, reply)
         if key is None:
+            self._try_send(way, reply)
             asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._cut, fd)  # it reads why until then
             return
         caller = _Caller(key, proved, fd)
+        if len(self._known) >= CALLERS_MOST:
+            self.dropped["full"] += 1
+            self._cut(fd)
+            return
         same = [(old, one) for old, one in self._known.items() if one.sender == caller.sender]
         for old, one in same[: len(same) - CALLERS_PER_NODE + 1]:
             self.dropped["full"] += 1
             self._forget(old, one)
             self._cut(one.fd)
         self._known[way] = caller
+        self._try_send(way, reply)
         caller.task = asyncio.get_running_loop().create_task(self._attend(way, caller))
 
     def _forget(self, way: bytes, caller: _Caller) -> None:
