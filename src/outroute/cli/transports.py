@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from outroute.cli._common import emit_json, handled, out, print_table, say
+from outroute.cli._common import emit_json, handled, out, print_table, say, warn
 from outroute.cli._options import Json
 
 if TYPE_CHECKING:
@@ -41,20 +41,19 @@ def transports(as_json: Json = False) -> None:
         emit_json({"transports": [_described(one) for one in found]})
         return
     table = Table()
-    for name in ("URL", "what it is", "durable", "ordered", "back-pressure", "secure", "installed"):
+    for name in ("URL", "what it is", "promises", "installed"):
         table.add_column(name, overflow="fold")
     for one in found:
-        promises = [{True: "yes", False: "no", None: "?"}[said] for said in _promises(one).values()]
-        table.add_row(
-            one.url,
-            one.about,
-            *promises,
-            _state(one),
-        )
+        table.add_row(one.url, one.about, _promised(one), "yes" if one.installed else "broken" if one.problem else "no")
     print_table(table)
     for one in found:
         for name, text in one.options.items():
             out.print(f"{one.scheme}://  ?{name}=  {text}", markup=False, highlight=False)
+    for one in found:
+        if one.problem:
+            warn(f"the transport {one.scheme}:// {one.problem}")
+        elif not one.installed:
+            say(f"For {one.scheme}://  pip install 'outroute[{one.extra}]'")
     say("Use one with: outroute node --transport URL")
 
 
@@ -62,10 +61,9 @@ def _promises(one: Entry) -> dict[str, bool | None]:
     return {name: None if one.capabilities is None else getattr(one.capabilities, name) for name in _PROMISES}
 
 
-def _state(one: Entry) -> str:
-    if one.problem:
-        return f"broken: {one.problem}"
-    return "yes" if one.installed else f"pip install 'outroute[{one.extra}]'"
+def _promised(one: Entry) -> str:
+    words = {True: "", False: "not ", None: "perhaps "}
+    return ", ".join(words[said] + name.replace("_", "-") for name, said in _promises(one).items())
 
 
 def _described(one: Entry) -> dict[str, object]:
