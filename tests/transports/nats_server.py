@@ -66,19 +66,30 @@ class NatsServer:
         more: further lines of its configuration.
         name: of the server.
         port: to listen on; a free one by default.
+        domain: of JetStream.
+        config: the whole configuration, instead.
     """
 
     def __init__(
-        self, directory: Path, *, synced: bool = True, more: str = "", name: str = "test", port: int = 0
+        self,
+        directory: Path,
+        *,
+        synced: bool = True,
+        more: str = "",
+        name: str = "test",
+        port: int = 0,
+        domain: str = "",
+        config: str = "",
     ) -> None:
         self.directory, self.name = directory, name
         directory.mkdir(parents=True, exist_ok=True)
         self.port, self.monitor_port = (port, free_ports(1)[0]) if port else tuple(free_ports(2))
         self._log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        sync = "sync_interval: always" if synced else ""
+        sync = ("sync_interval: always" if synced else "") + (f', domain: "{domain}"' if domain else "")
         (directory / "server.conf").write_text(
-            f"""
+            config
+            or f"""
             server_name: {name}
             listen: "127.0.0.1:{self.port}"
             http: "127.0.0.1:{self.monitor_port}"

@@ -243,9 +243,13 @@ class NatsConnection:
             _log.info("nats error", extra={"problem": str(error)[:200]})
             return
         how, subject = match[1].lower(), match[2]
-        self.denied[subject] = how
-        for task in self._asking.get(subject, ()):
-            task.cancel()
+        waiting = [
+            name for name in self._asking if name.lower() == subject.lower()
+        ]  # nats-py tells it in small letters
+        self.denied[waiting[0] if waiting else subject] = how
+        for name in waiting:
+            for task in self._asking[name]:
+                task.cancel()
         _log.warning("permission missing", extra={"subject": subject, "wanted": how})
 
     async def _on_gone(self) -> None:

@@ -91,9 +91,13 @@ class Sending:
                 names = [addresses[row] for row in rows]
                 receipts[rows] = await self._send(schema, names, packets[rows], cause, now)
 
-        async with asyncio.TaskGroup() as group:
-            for rows in frames:
-                group.create_task(one(rows))
+        tasks = [asyncio.ensure_future(one(rows)) for rows in frames]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # where one failed the others would fail alike
+                task.cancel()
+            await asyncio.wait(tasks)
         return receipts
 
     async def _send(
