@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from outroute.cli import _explain
+from outroute.cli._explain import MADE_FROM
+from outroute.node.resting import Rests
+from outroute.synthesis.settings import NAMES
+
 from .conftest import IDS, SCHEMA, fails, in_json, invoke, let_leave
 
 QUESTION = ("age=60", "sex=m", "crp=120")
@@ -42,21 +47,87 @@ def test_an_explanation_names_who_was_believed_and_why() -> None:
     assert set(verdicts.values()) <= {"proven", "unproven"}
     assert reasons["basis"] == found["basis"] == "own outcomes"
     text = plain(invoke("ask", *QUESTION, "--node", "north", "--explain").stdout)
-    assert "Nodes were judged by your own 80 outcomes." in text
+    assert "Other nodes were judged by the 80 outcomes that you observed yourself." in text
     assert "Who was believed" in text
     assert "What each calculation said" in text
     for one in reasons["nodes"]:
         assert one["node"][:12] in text
         assert one["verdict"] in text
     for one in reasons["calculations"]:
-        assert f"{one['name']} {one['estimate']:.1%} {one['before']:.0%} {one['prior']:.0%} {one['weight']:.0%}" in text
+        weights = f"{one['before']:.0%} {one['prior']:.0%} {one['weight']:.0%}"
+        assert f"{one['name']} {MADE_FROM[one['name']]} {one['estimate']:.1%} {weights}" in text
     for lost in reasons["lost"]:
         assert lost["packet"][:12] in text
     assert "Near this case: " in text
+    assert "(no organisation certifies them, so each stands for itself)" in text
+    assert "80 own outcomes; observed between 20" in text
     assert f"in {reasons['everything']['packets']} packets of" in text
     without = in_json("ask", *QUESTION, "--node", "north")
     assert "explanation" not in without
     assert without["estimate"] == found["estimate"]
+
+
+@pytest.mark.usefixtures("known")
+def test_the_strongest_paths_behind_an_answer_are_told() -> None:
+    paths = in_json("ask", *QUESTION, "--node", "north", "--explain")["explanation"]["paths"]
+    wrong = in_json("status", "--node", "wrong")["node"]
+    assert (paths["nodes"], paths["own"], paths["pairs"]) == (4, True, 6)
+    assert paths["contradictions"]
+    assert all(wrong in (one["left"], one["right"]) for one in paths["contradictions"])
+    text = plain(invoke("ask", *QUESTION, "--node", "north", "--explain").stdout)
+    assert "Who agrees with whom" in text
+    assert "6 paths between the 4 nodes behind this answer, your own records as one of them" in text
+    for one in (*paths["corroborations"], *paths["contradictions"]):
+        left, right = ("your own records" if end == "own" else end[:12] for end in (one["left"], one["right"]))
+        assert f"{left} {right} {one['strength']:+.2f} (" in text
+        assert {"corroborates": "corroborate: ", "contradicts": "contradict: ", "undecided": "may be chance"}[
+            one["verdict"]
+        ] in text
+
+
+def test_every_calculation_is_described() -> None:
+    assert set(MADE_FROM) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (60, "1 minute"),
+        (7_000, "117 minutes"),
+        (3 * 3_600, "3 hours"),
+        (30 * 86_400, "30 days"),
+        (420 * 86_400, "14 months"),
+        (3 * 365 * 86_400, "3.0 years"),
+    ],
+)
+def test_a_time_is_told_as_people_say_it(seconds: int, told: str) -> None:
+    assert _explain._duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("nodes", "organisations", "uncertified", "told"),
+    [
+        (0, 0, 0, "no other node"),
+        (1, 1, 1, "1 node (no organisation certifies it)"),
+        (5, 2, 0, "5 nodes (2 organisations)"),
+        (4, 3, 1, "4 nodes (2 organisations, and 1 node that none certifies)"),
+    ],
+)
+def test_organisations_are_told_from_nodes_that_nobody_certifies(
+    nodes: int, organisations: int, uncertified: int, told: str
+) -> None:
+    rests = Rests(
+        packets=9,
+        observations=45.0,
+        nodes=nodes,
+        organisations=organisations,
+        uncertified=uncertified,
+        own=0,
+        first=None,
+        last=None,
+        until=None,
+    )
+    assert _explain._from_whom(rests) == told
 
 
 @pytest.mark.usefixtures("known")
@@ -69,6 +140,9 @@ def test_a_picture_is_drawn_of_an_explanation() -> None:
     assert drawn.startswith("<?xml")
     assert "contradicted" in drawn
     assert "interval" in drawn
+    assert "Who agrees with whom" in drawn
+    assert "your own records and " in drawn
+    assert "corroborates" in drawn
 
 
 def test_what_cannot_be_explained_or_drawn_is_said(world: Path) -> None:
@@ -132,7 +206,9 @@ def test_outcomes_are_compared_by_action_with_a_warning(world: Path) -> None:
     text = plain(done.stdout)
     for one in found["actions"]:
         low, high = one["interval"]["low"], one["interval"]["high"]
-        assert f"{one['value']} {one['estimate']:.1%} {low:.1%} to {high:.1%} {one['observations']:,.0f}" in text
+        counts = f"{one['observations']:,.0f} {one['own']:,.0f} {one['nodes']} {one['organisations']} 20"
+        assert f"{one['value']} {one['estimate']:.1%} {low:.1%} to {high:.1%} {counts}" in text
+        assert one["first"] < one["until"]
     assert "does not say what doing it would change" in " ".join(done.stderr.split())
     numbers = in_json("ask", "age=60", "sex=m", "--node", "one", "--by", "crp", "--values", "20, 150,290")
     assert [one["value"] for one in numbers["actions"]] == ["20", "150", "290"]

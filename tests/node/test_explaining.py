@@ -12,10 +12,12 @@ import pytest
 
 from outroute.errors import DataError, SchemaError
 from outroute.node import Node
+from outroute.node.behind import PATHS_SHOWN
 from outroute.node.comparing import VALUES_MOST, WARNING, Comparison
 from outroute.node.electing import Electing
 from outroute.node.explaining import SHOWN, Explanation
 from outroute.node.nearby import near_of, nearest
+from outroute.node.pairing import OWN
 from outroute.packet import PacketArray, identities
 from outroute.schema import OutcomeKind, Schema, drawn_landmarks, encode, unit_scale
 
@@ -139,6 +141,63 @@ def test_losers_name_a_packet_that_exists_and_whom_they_lost_to() -> None:
             assert one.to != one.node
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)
+def test_paths_behind_an_insight_are_those_between_nodes_near_it(kind: OutcomeKind) -> None:
+    """The same strengths as among all nodes, own records one of them, few, and only of nodes near the case."""
+    schema = schema_of(kind, landmarks=drawn_landmarks(FIELDS, 24))
+    with Node(schema, clock=lambda: NOW) as node:
+        liars = set()
+        for i in range(7):
+            table, name = table_of(kind, f"peer {i}", 500), f"peer {i}"
+            if i >= 5:
+                table = turned(table, schema)
+                liars.add(identity(name).id.hex())
+            node.receive(packets_of(schema, table, name))
+        far = table_of(kind, "far", 60)
+        far["age"] = [20 + 5 * (age - 20) / 75 for age in far["age"]]
+        node.receive(packets_of(schema, far, "far"))
+        node.observe(table_of(kind, "asker", 500), case="case")
+        found = node.ask({"age": 90, "dose": 9, "ward": "green"}, explain=True).explanation
+        everywhere = {frozenset((OWN, one.node)): one.path for one in node.paths(top=100).peers if one.path is not None}
+        everything = node.paths(top=100)
+    assert found is not None
+    paths = found.paths
+    assert identity("far").id.hex() not in {one.node for one in found.nodes if one.near}
+    assert paths.own
+    assert paths.nodes == 1 + 7
+    assert paths.pairs == 8 * 7 // 2
+    assert len(paths.corroborations) == len(paths.contradictions) == PATHS_SHOWN
+    assert 0 <= paths.undecided + paths.unshared < paths.pairs
+    known = everywhere | {
+        frozenset((one.left, one.right)): one for one in (*everything.corroborations, *everything.contradictions)
+    }
+    for shown, sign in ((paths.corroborations, 1), (paths.contradictions, -1)):
+        strengths = [sign * one.strength for one in shown]
+        assert strengths == sorted(strengths, reverse=True)
+        assert strengths[-1] > 0
+        for one in shown:
+            other = known[frozenset((one.left, one.right))]
+            assert other is not None
+            assert (one.strength, one.cells) == (pytest.approx(other.strength), other.cells)
+            assert (one.left in liars) != (one.right in liars) or sign > 0
+    for one in paths.contradictions:
+        assert len({one.left, one.right} & liars) == 1
+    for one in paths.corroborations:
+        assert len({one.left, one.right} & liars) != 1
+
+
+def test_whoever_is_alone_has_no_paths() -> None:
+    with Node(schema_of(BINARY), clock=lambda: NOW) as node:
+        nobody = node.ask(QUESTION, explain=True).explanation
+        node.observe(table_of(BINARY, "asker", 40), case="case")
+        alone = node.ask(QUESTION, explain=True).explanation
+    assert nobody is not None
+    assert alone is not None
+    assert (nobody.paths.nodes, nobody.paths.own, nobody.paths.pairs) == (0, False, 0)
+    assert (alone.paths.nodes, alone.paths.own, alone.paths.pairs) == (1, True, 0)
+    assert alone.paths.corroborations == alone.paths.contradictions == ()
+
+
 def test_time_organisations_and_elections_off_are_told() -> None:
     schema = schema_of(BINARY)
     with Node(schema, clock=lambda: NOW, electing=Electing(packets=False)) as node:
@@ -152,11 +211,19 @@ def test_time_organisations_and_elections_off_are_told() -> None:
         assert found.everything.last is not None
         assert found.everything.first is not None
         assert found.everything.last - found.everything.first == 8 * DAY
+        assert found.everything.until == found.everything.last + schema.time.bucket_seconds
+        assert found.everything.uncertified == 2
         assert found.everything.observations == 120
     with Node(schema, clock=lambda: NOW) as node:
         alone = node.ask(QUESTION, explain=True).explanation
         assert alone is not None
         assert (alone.near.packets, alone.near.first, alone.everything.own) == (0, None, 0)
+        node.observe(table_of(BINARY, "asker", 30), case="case")
+        own = node.ask(QUESTION, explain=True).explanation
+        assert own is not None
+        assert own.everything.own == 30
+        assert own.everything.first is not None  # own outcomes have their time too
+        assert own.everything.first <= NOW < own.everything.first + schema.time.bucket_seconds
 
 
 def test_confirmed_questions_show_in_the_weights() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from outroute.errors import DataError
 from outroute.node import Node
-from outroute.node.pathways import OWN, Pathways
+from outroute.node.pairing import OWN
+from outroute.node.pathways import Pathways
 from outroute.packet import PacketArray
 from outroute.schema import OutcomeKind, Schema, drawn_landmarks
 

@@ -22,6 +22,7 @@ def test_a_running_node_explains_compares_and_pins(folder: Path) -> None:
     node = Process("--listen", "127.0.0.1:0", "--dht", "off", directory=folder / "north")
     try:
         assert in_json(*QUESTION, "--explain") == explained
+        assert explained["explanation"]["paths"]["pairs"] == 1
         assert in_json(*QUESTION, "--by", "sex") == compared
         assert "Who was believed" in invoke(*QUESTION, "--explain").stdout
         assert "explanation" not in in_json(*QUESTION)

@@ -1,32 +1,44 @@
-"""How an explanation and a comparison look in a terminal, and an explanation as a picture."""
+"""How an explanation and a comparison look in a terminal."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outroute.cli._common import out, print_table, say, warn
+from outroute.cli._common import out, print_table, warn
 from outroute.cli._node_dir import several
-from outroute.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from outroute.node import Insight
-    from outroute.node.comparing import Comparison
-    from outroute.node.explaining import Explanation, Rests
+    from outroute.node.behind import Behind
+    from outroute.node.comparing import Comparison, Overlap
+    from outroute.node.explaining import Explanation
+    from outroute.node.pairing import Pair
+    from outroute.node.resting import Rests
 
-__all__ = ["picture", "show_comparison", "show_explanation"]
+__all__ = ["MADE_FROM", "show_comparison", "show_explanation"]
 
 Value = float | dict[str, float]
 
+MADE_FROM = {
+    "kernel": "the packets and own records most like this case",
+    "regression": "all packets; each node has a base rate of its own",
+    "boosting": "all packets; decision trees that correct the regression",
+    "adjusted": "own records, which correct what other nodes say",
+    "adjusted-boosting": "own records; decision trees that correct what other nodes say",
+    "local": "own records alone",
+    "local-boosting": "own records alone; decision trees",
+}
+"""What each calculation is made from, for those who read its name for the first time."""
+
 _BASIS = {
-    "own outcomes": "Nodes were judged by your own {own:,} outcomes.",
-    "consensus": "Nodes were judged by what most organisations say: your own {own:,} outcomes are too few to judge "
-    "them. If most organisations lie together, this does not notice.",
-    "pinned nodes": "Nodes were judged by what the nodes say that were pinned here: your own {own:,} outcomes are too "
-    "few to judge them.",
-    "nothing": "Nodes were judged by nothing: your own {own:,} outcomes are too few, and there are fewer than three "
-    "organisations to compare. Everybody is taken at their word.",
+    "own outcomes": "Other nodes were judged by the {own:,} outcomes that you observed yourself.",
+    "consensus": "Other nodes were judged by what most organisations say: your own {own:,} outcomes are too few to "
+    "judge them. If most organisations lie together, this does not notice.",
+    "pinned nodes": "Other nodes were judged by what the nodes say that were pinned here: your own {own:,} outcomes "
+    "are too few to judge them.",
+    "nothing": "Other nodes were judged by nothing: your own {own:,} outcomes are too few, and there are fewer than "
+    "three organisations to compare. Everybody is taken at their word.",
 }
 _REST = {
     "pinned": "pinned",
@@ -36,6 +48,9 @@ _REST = {
     "contradicted": "contradicted",
     "unknown": "unknown: too few packets, or nobody to compare with",
 }
+_YEAR = 31_557_600
+_LENGTHS = ((120, 60, "minute"), (48, 3_600, "hour"), (61, 86_400, "day"), (24, _YEAR / 12, "month"))
+"""Up to how many of a unit a time is told in it, the unit in seconds, and its name."""
 _LEAST = 0.5
 """Observations below which it reads as none."""
 
@@ -56,16 +71,48 @@ def _day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
+def _duration(seconds: int) -> str:
+    """Roughly, in the unit that people would say it in."""
+    days = seconds / 86_400
+    for most, length, name in (
+        (2 / 24, 1 / 1_440, "minute"),
+        (2, 1 / 24, "hour"),
+        (61, 1, "day"),
+        (731, 30.44, "month"),
+    ):
+        if days < most:
+            return several(round(days / length), name)
+    return f"{days / 365.25:.1f} years"
+
+
+def _when(first: int | None, until: int | None) -> str:
+    """In what time something was observed."""
+    if first is None or until is None:
+        return ""
+    return f"observed between {_day(first)} and {_day(until)}, within {_duration(until - first)}"
+
+
+def _from_whom(rests: Rests) -> str:
+    """Nodes, and who certifies them."""
+    nodes, certified = several(rests.nodes, "node"), rests.organisations - rests.uncertified
+    if not rests.nodes:
+        return "no other node"
+    if not certified:
+        them = "it" if rests.nodes == 1 else "them, so each stands for itself"
+        return f"{nodes} (no organisation certifies {them})"
+    alone = f", and {several(rests.uncertified, 'node')} that none certifies" if rests.uncertified else ""
+    return f"{nodes} ({several(certified, 'organisation')}{alone})"
+
+
 def _resting(rests: Rests) -> str:
-    when = ""
-    if rests.first is not None and rests.last is not None:
-        first, last = _day(rests.first), _day(rests.last)
-        when = f", observed from {first} to {last}" if first != last else f", observed about {first}"
-    return (
-        f"{rests.observations:,.0f} observations in {several(rests.packets, 'packet')} of "
-        f"{several(rests.nodes, 'node')} and {several(rests.organisations, 'organisation')}{when}; "
-        f"{several(rests.own, 'own outcome')}"
-    )
+    parts = []
+    if rests.packets:
+        packets = f"{rests.observations:,.0f} observations in {several(rests.packets, 'packet')}"
+        parts.append(f"{packets} of {_from_whom(rests)}")
+    else:
+        parts.append("no packet of another node")
+    parts += [several(rests.own, "own outcome"), _when(rests.first, rests.until)]
+    return "; ".join(part for part in parts if part)
 
 
 def show_explanation(insight: Insight, positive: str | None) -> None:
@@ -81,6 +128,7 @@ def show_explanation(insight: Insight, positive: str | None) -> None:
     out.print("Why", style="bold")
     out.print(_BASIS[found.basis].format(own=found.own_outcomes), markup=False, highlight=False)
     _nodes(found, positive, insight.unit)
+    _paths(found.paths, insight.outcome if positive is None else f"{insight.outcome} = {positive}")
     _calculations(found, positive, insight.unit)
     _packets(found, positive, insight.unit)
     out.print(f"Near this case: {_resting(found.near)}.", markup=False, highlight=False)
@@ -110,6 +158,12 @@ def _nodes(found: Explanation, positive: str | None, unit: str) -> None:
             one.why,
         )
     print_table(table)
+    if any("(z " in one.why for one in found.nodes):
+        _small(
+            "z: how far from chance, in standard errors; beyond 2 is seldom chance. Says: the mean of its outcomes "
+            "near this case. A site may have more or less than you and still be believed: what counts is whether it "
+            "has more where you have more."
+        )
     for rest in found.others:
         out.print(
             f"and {several(rest.nodes, 'more node')}, {_REST[rest.verdict]}: {rest.near:,.0f} observations near, of "
@@ -119,19 +173,68 @@ def _nodes(found: Explanation, positive: str | None, unit: str) -> None:
         )
 
 
+def _small(text: str) -> None:
+    """A line that explains a table."""
+    out.print(text, style="dim", markup=False, highlight=False)
+
+
+_MEANS = {
+    ("corroborates", True): "[green]corroborate[/green]: where one has more, so has the other",
+    ("contradicts", False): "[red]contradict[/red]: where one has more, the other has less",
+    ("undecided", True): "lean to agreement, which may be chance",
+    ("undecided", False): "lean to contradiction, which may be chance",
+}
+
+
+def _ends(pair: Pair) -> list[str]:
+    """Names of a path's two nodes."""
+    return ["your own records" if one == "own" else one[:12] for one in (pair.left, pair.right)]
+
+
+def _paths(found: Behind, what: str) -> None:
+    from rich.table import Table
+
+    if not found.pairs:
+        return
+    table = Table(title="Who agrees with whom: the strongest paths", title_justify="left", title_style="bold")
+    for name in ("between", "and"):
+        table.add_column(name)
+    for name in ("strength", "cells that both know"):
+        table.add_column(name, justify="right")
+    table.add_column("what that means", ratio=1)
+    for pair in (*found.corroborations, *found.contradictions):
+        low, high = pair.interval
+        strength = f"{pair.strength:+.2f} ({low:+.2f} to {high:+.2f})"
+        table.add_row(*_ends(pair), strength, f"{pair.cells:,}", _MEANS[pair.verdict, pair.strength > 0])
+    if table.row_count:
+        print_table(table)
+    apart = f", {found.unshared:,} between nodes that share no cell" if found.unshared else ""
+    mine = ", your own records as one of them" if found.own else ""
+    _small(
+        f"{several(found.pairs, 'path')} between the {found.nodes:,} nodes behind this answer{mine}; "
+        f"{found.undecided:,} undecided{apart}. Two nodes are compared in {what}, each with its own average, in every "
+        "cell (cases of one kind) that both know: +1 they always rise and fall together, 0 they have nothing in "
+        "common, -1 they say the opposite; in brackets where it may lie (90 %). Agreement is no proof, since nodes can "
+        "lie together: what you observed yourself decides."
+    )
+
+
 def _calculations(found: Explanation, positive: str | None, unit: str) -> None:
     from rich.table import Table
 
     table = Table(title="What each calculation said", title_justify="left", title_style="bold")
     table.add_column("calculation")
+    table.add_column("made from", ratio=1)
     for name in ("says", "weight at first", "after questions confirmed", "after own outcomes"):
         table.add_column(name, justify="right")
     for one in found.calculations:
         weights = (f"{weight:.0%}" for weight in (one.before, one.prior, one.weight))
-        table.add_row(one.name, _told(one.estimate, positive, unit), *weights)
+        table.add_row(one.name, MADE_FROM.get(one.name, ""), _told(one.estimate, positive, unit), *weights)
     print_table(table)
     if found.confirmed:
-        say(f"{several(found.confirmed, 'question')} asked before had an outcome that became known later")
+        _small(f"{several(found.confirmed, 'question')} asked before had an outcome that became known later.")
+    elif found.calculations:
+        _small("No question asked before has had its outcome confirmed; outroute confirm does that.")
 
 
 def _packets(found: Explanation, positive: str | None, unit: str) -> None:
@@ -139,7 +242,7 @@ def _packets(found: Explanation, positive: str | None, unit: str) -> None:
 
     if found.lost:
         table = Table(title="Packets near this case that lost", title_justify="left", title_style="bold")
-        for name in ("packet", "of", "says", "still counts", "lost to", "whose packet", "says"):
+        for name in ("packet", "of", "says", "still counts", "lost to", "its packet", "says"):
             table.add_column(name)
         for one in found.lost:
             table.add_row(
@@ -154,12 +257,22 @@ def _packets(found: Explanation, positive: str | None, unit: str) -> None:
         print_table(table)
         if found.lost_more:
             out.print(f"and {several(found.lost_more, 'more packet')}", highlight=False)
+        _small(
+            "Packets about one kind of case are held against each other and against your own outcomes: who fits less "
+            "counts less."
+        )
     else:
         out.print("No packet near this case lost to another one.")
     if found.copies:
         names = ", ".join(f"{packet[:12]} of {_who(node)}" for packet, node in found.copies)
         more = f", and {found.copies_more:,} more" if found.copies_more else ""
         out.print(f"Several nodes claim the same, which counts once: {names}{more}", markup=False, highlight=False)
+
+
+def _between(overlap: Overlap) -> str:
+    if overlap.first is None or overlap.until is None:
+        return ""
+    return f"{_day(overlap.first)} to {_day(overlap.until)}"
 
 
 def show_comparison(found: Comparison, positive: str | None, insight_unit: str) -> None:
@@ -175,8 +288,9 @@ def show_comparison(found: Comparison, positive: str | None, insight_unit: str) 
     what = found.outcome if positive is None else f"{found.outcome} = {positive}"
     table = Table(title=f"{what} by {found.field}", title_justify="left", title_style="bold")
     table.add_column(found.field)
-    for name in ("estimate", "interval", "observations near with it", "nodes", "own"):
+    for name in ("estimate", "interval", "seen in such cases", "of these own", "nodes", "organisations"):
         table.add_column(name, justify="right")
+    table.add_column("observed")
     for one in found.actions:
         low, high, estimate = one.low, one.high, one.estimate
         if isinstance(low, dict) and isinstance(high, dict) and isinstance(estimate, dict):
@@ -190,71 +304,11 @@ def show_comparison(found: Comparison, positive: str | None, insight_unit: str) 
         own, seen = (
             f"{number:,.0f}" if number >= _LEAST else "none" for number in (one.overlap.own, one.overlap.observations)
         )
-        table.add_row(f"{one.value} {found.unit}".strip(), said, between, seen, f"{one.overlap.nodes:,}", own)
+        who = (f"{one.overlap.nodes:,}", f"{one.overlap.organisations:,}")
+        table.add_row(f"{one.value} {found.unit}".strip(), said, between, seen, own, *who, _between(one.overlap))
     print_table(table)
-    warn(found.warning)
-
-
-def picture(insight: Insight, positive: str | None, path: Path) -> None:
-    """Draw who was believed, how far, and what each said, around the estimate with its interval.
-
-    Args:
-        insight: with its explanation.
-        positive: name of the positive class; with several classes the most likely one is drawn.
-        path: where to write; the suffix says what (``.png``, ``.svg``, ``.pdf``).
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        DataError: the suffix is not known.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError("plot", "Drawing an explanation") from None
-    found = insight.explanation
-    assert found is not None
-    shown = None
-    if isinstance(insight.estimate, dict):
-        shown = max(insight.estimate, key=insight.estimate.__getitem__)
-
-    def value(said: Value) -> float:
-        return said[shown or ""] if isinstance(said, dict) else said
-
-    rows = [("answer", value(insight.estimate), 1.0, "black")]
-    rows += [
-        (f"{one.name} ({one.weight:.0%})", value(one.estimate), one.weight, "tab:blue") for one in found.calculations
-    ]
-    rows += [
-        (
-            f"{one.node[:12]} ({one.verdict}, {one.counted:,.0f} of {one.near:,.0f})",
-            value(one.said),
-            one.counted / one.near if one.near else 0.0,
-            "tab:red" if one.verdict == "contradicted" else "tab:green" if one.verdict == "proven" else "tab:grey",
-        )
-        for one in found.nodes
-        if one.said is not None
-    ]
-    figure = Figure(figsize=(8.0, 1.6 + 0.35 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.axvspan(value(insight.low), value(insight.high), color="lightgrey", zorder=0)
-    axes.axvline(value(insight.estimate), color="black", linewidth=1, zorder=1)
-    for row, (_, said, weight, colour) in enumerate(rows):
-        # Nobody disappears: who counts nothing is a ring.
-        axes.scatter(
-            [said], [row], s=20 + 180 * weight, color=colour if weight > 0 else "none", edgecolors=colour, zorder=2
-        )
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=8)
-    axes.invert_yaxis()
-    which = positive or shown
-    axes.set_xlabel(insight.outcome + (f" = {which}" if which else f" ({insight.unit})" if insight.unit else ""))
-    axes.set_title(
-        f"What each said; grey: the answer's {insight.level:.0%} interval.\n"
-        "Calculations with their weight; nodes with what counts of their observations",
-        fontsize=9,
+    _small(
+        "All other conditions are as asked. Seen in such cases: observations like this one that had this action, as "
+        "far as they are believed. A node that no organisation certifies stands for itself."
     )
-    try:
-        figure.savefig(path)
-    except ValueError as error:
-        raise DataError(f"cannot write {path}: {error}", code="explain.plot") from None
+    warn(found.warning)

@@ -60,7 +60,7 @@ def show_insight(insight: Insight, names: Mapping[str, str] | None = None, posit
     else:
         interval = f"{value(low)} to {value(high)}"
     table.add_row(f"{insight.level:.0%} interval at this site", interval)
-    table.add_row("support", f"{insight.support:.0f} observations near this case")
+    table.add_row("support", f"as sure as {insight.support:.0f} independent observations of such cases")
     said = [s for s in insight.contributors if s.observations >= _LEAST_SHOWN]
     table.add_row("who contributed", ", ".join(f"{who(s.node)} ({s.observations:.0f})" for s in said) or "nobody")
     against = [(s.node, s.estimate) for s in insight.disagreeing if s.estimate is not None]

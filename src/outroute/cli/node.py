@@ -18,7 +18,8 @@ from outroute.cli._common import (
     warn,
     working,
 )
-from outroute.cli._explain import picture, show_comparison, show_explanation
+from outroute.cli._explain import show_comparison, show_explanation
+from outroute.cli._explain_picture import picture
 from outroute.cli._node_dir import (
     SCHEMA_FILE,
     loaded_schema,
@@ -187,7 +188,8 @@ def ask(
         str | None, typer.Option("--case", help="Remember the question, to confirm its outcome later.")
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Say who was believed and why, and which packets lost.")
+        bool,
+        typer.Option("--explain", help="Say who was believed and why, who agrees with whom, and which packets lost."),
     ] = False,
     plot: Annotated[
         Path | None,

@@ -13,7 +13,8 @@ from outroute.cli._options import DEFAULT_DIR, Json, NodeDir
 from outroute.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
-    from outroute.node.pathways import Pair, Pathways
+    from outroute.node.pairing import Pair
+    from outroute.node.pathways import Pathways
 
 __all__ = ["paths", "picture"]
 
@@ -107,9 +108,7 @@ def _name(node: str) -> str:
 
 
 def _said(pair: Pair) -> tuple[str, str, str, str]:
-    from outroute.node.pathways import SURE
-
-    low, high = (max(-1.0, min(1.0, pair.strength + sign * SURE * pair.error)) for sign in (-1, 1))
+    low, high = pair.interval
     style = {"corroborates": "green", "contradicts": "red"}.get(pair.verdict)
     verdict = pair.verdict if style is None else f"[{style}]{pair.verdict}[/{style}]"
     return f"{pair.strength:+.2f} ({low:+.2f} to {high:+.2f})", f"{pair.cells:,}", f"{pair.effective:.1f}", verdict

@@ -18,10 +18,13 @@
 ``evidence``      packets and own observations as the synthesis wants them
 ``insight``       the answer
 ``explaining``    why it says so: who was believed, what lost, what it rests on
+``behind``        paths between the nodes that an answer comes from
+``resting``       how much it rests on: nodes, organisations, time
 ``believed``      why a node is believed, in a sentence
 ``comparing``     outcomes by what was done
 ``choosing``      nodes that the operator pins
 ``nearby``        what lies near a question
+``pairing``       single paths between nodes, and own records as one
 ``pathways``      who corroborates or contradicts whom
 ``reports``       what a node says about what it has done
 ``local``         joining a network of this process

@@ -21,6 +21,7 @@ from outroute.node.evidence import evidence_of, keys_of
 from outroute.node.explaining import Explanation
 from outroute.node.fits import Cell, Fit
 from outroute.node.insight import Insight, Insights, Reach
+from outroute.node.pairing import Mine
 from outroute.node.portal import run
 from outroute.node.received import Received
 from outroute.node.threads import single_threaded
@@ -397,16 +398,18 @@ class Asker:
             judged_by=None if elected is None else elected.hired.anchor,
         )
 
-    def explain(self, codes: NDArray[np.uint16], insight: Insight) -> Explanation:
+    def explain(self, codes: NDArray[np.uint16], insight: Insight, mine: Mine) -> Explanation:
         """Why the last answer, to this question, uint16 ``[1, width]``, says what it says."""
         assert self._fit is not None
-        return self._fit.explain(self._schema, unit_scale(self._schema, codes)[0], insight)
+        return self._fit.explain(self._schema, unit_scale(self._schema, codes)[0], insight, mine)
 
-    def support(self, codes: NDArray[np.uint16], field: str, shares: NDArray[np.float64]) -> list[Overlap]:
+    def support(self, codes: NDArray[np.uint16], field: str, shares: NDArray[np.float64], mine: Mine) -> list[Overlap]:
         """Who knows cases like a question, uint16 ``[1, width]``, with each value of a field; see `overlap`."""
         fit_ = self._fit
         assert fit_ is not None
-        return overlap(self._schema, unit_scale(self._schema, codes)[0], field, shares, fit_.believed, fit_.own)
+        certified = {} if fit_.elected is None else fit_.elected.certified
+        question = unit_scale(self._schema, codes)[0]
+        return overlap(self._schema, question, field, shares, fit_.believed, mine, certified)
 
 
 def _holds_all(new: PacketArray, old: PacketArray) -> bool:

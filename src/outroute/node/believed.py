@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 
-from outroute.elections.hire import CONTRADICTED, Anchored, Hired
+from outroute.elections.hire import CONTRADICTED, UNPROVEN, Anchored, Hired
 
 __all__ = ["Verdict", "verdict_of", "why"]
 
-SHARES = "so it shares with all the others unproven what these may weigh together"
+SHARES = (
+    f"so it stays unproven: all unproven nodes together weigh at most {UNPROVEN:.0%} of what proven nodes and your own "
+    "records do"
+)
 """What follows for a node that is neither proven nor contradicted."""
 
 
@@ -45,8 +48,8 @@ def verdict_of(hired: Hired, i: int) -> Verdict:
 def why(hired: Hired, i: int, own: int) -> str:
     """Why node `i` weighs what it weighs.
 
-    Scores are in standard errors: `forward` says how far its packets predict own outcomes, `reverse` how far they
-    follow the pattern of the anchor.
+    Scores are in standard errors ("z"): `forward` says how far its packets predict own outcomes, `reverse` how far the
+    anchor's outcomes predict its packets.
 
     Args:
         hired: what was decided about nodes.
@@ -64,14 +67,17 @@ def why(hired: Hired, i: int, own: int) -> str:
     by_own = hired.by_own
     if verdict is Verdict.PROVEN:
         return (
-            f"its packets predict your own {own:,} outcomes (z {forward:.1f}) and follow your pattern ({reverse:.1f}, "
-            f"luck alone would reach {hired.luck:.1f} among {many})"
+            f"its packets predict your own {own:,} outcomes (z {forward:.1f}), and these predict its packets (z "
+            f"{reverse:.1f}; luck alone would reach {hired.luck:.1f} among {many})"
         )
     if verdict is Verdict.CONTRADICTED:
         if by_own:
-            return f"your own {own:,} outcomes contradict it (z {forward:.1f}; {CONTRADICTED:.1f} is the limit)"
+            return (
+                f"your own {own:,} outcomes contradict it: where it says more, you saw less (z {forward:.1f}; below "
+                f"{CONTRADICTED:.1f} nothing of it counts)"
+            )
         whom = "the nodes that you pinned" if hired.anchor is Anchored.PINNED else "what most organisations say"
-        return f"it contradicts {whom} (z {reverse:.1f}; {CONTRADICTED:.1f} is the limit)"
+        return f"it contradicts {whom} (z {reverse:.1f}; below {CONTRADICTED:.1f} nothing of it counts)"
     if hired.anchor is Anchored.NOTHING:
         few = f"your own {own:,} outcomes are too few to judge it, and " if own else ""
         return f"{few}there is nobody to compare it with: everybody counts the same"
@@ -84,8 +90,8 @@ def why(hired: Hired, i: int, own: int) -> str:
             reasons.append(f"its packets do not clearly predict your own {own:,} outcomes (z {forward:.1f})")
         if reverse <= hired.luck:
             reasons.append(
-                f"they follow your pattern no more than luck might (z {reverse:.1f}, luck alone would reach "
-                f"{hired.luck:.1f} among {many})"
+                f"your own {own:,} outcomes predict its packets no better than luck might (z {reverse:.1f}; luck alone "
+                f"would reach {hired.luck:.1f} among {many})"
             )
         return f"{' and '.join(reasons)}, {SHARES}"
     few = f"; your own {own:,} outcomes are too few to tell" if own else ""

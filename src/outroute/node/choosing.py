@@ -20,8 +20,9 @@ from outroute.node.governed import NO_REASON
 from outroute.node.insight import Insights
 from outroute.node.local import origin_of
 from outroute.node.observing import Observing
+from outroute.node.pairing import Mine
 from outroute.node.questions import codes_of_cases
-from outroute.store import Event, Journal
+from outroute.store import Event, Journal, Which
 
 __all__ = ["PINS_MOST", "Choosing", "Pin", "kept_pins"]
 
@@ -134,6 +135,11 @@ class Choosing(Observing):
             raise DataError(f"'{text}': {what}; give all {ID_DIGITS} digits", code="pin.node")
         return found[0]
 
+    def _mine(self) -> Mine:
+        """Own records whose outcome is known."""
+        seen = self._journal.observations(Which.KNOWN)
+        return Mine(codes=seen.codes, outcome=seen.outcome, bucket=seen.bucket)
+
     def compare(
         self, case: Mapping[str, Any], by: str, values: Sequence[Any] | None = None, *, probes: int = PROBES
     ) -> Comparison:
@@ -153,7 +159,7 @@ class Choosing(Observing):
         codes = codes_of_cases(self.schema, cases)
         shares = wanted(self.schema, by, codes)
         insights = self._ask(codes, probes)
-        overlaps = self._asker.support(codes[:1], by, shares)
+        overlaps = self._asker.support(codes[:1], by, shares, self._mine())
         actions = []
         for i, (name, overlap) in enumerate(zip(names, overlaps, strict=True)):
             thin = f"hardly anybody knows such a case with {by} = {name}" if overlap.observations < LEAST else None

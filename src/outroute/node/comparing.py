@@ -7,7 +7,7 @@ difference between actions is not the effect of an action.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from outroute.errors import DataError, SchemaError
 from outroute.node.nearby import near_of, nearest
-from outroute.schema import MISSING, SCALE, Field, FieldKind, Schema
-from outroute.synthesis import Evidence, Records
+from outroute.node.pairing import Mine
+from outroute.schema import MISSING, SCALE, Field, FieldKind, Schema, unit_scale
+from outroute.synthesis import Evidence
 
 __all__ = [
     "LEAST",
@@ -41,6 +42,8 @@ LEAST = 5.0
 """Observations with an action near the question below which nothing is said of it."""
 VALUES_MOST = 20
 """Values compared at once."""
+NODE_LEAST = 0.5
+"""Observations below which a node is not said to know such cases."""
 WITHIN = 0.1
 """Share of its range within which a number counts as the same action."""
 
@@ -51,13 +54,18 @@ class Overlap:
 
     Attributes:
         observations: that count, own ones included.
-        nodes: others that they come from.
+        nodes: others that they come from, and
+        organisations: that certify these; a node that none certifies stands for itself.
         own: own ones among them.
+        first, until: start of the first and end of the last time bucket, seconds since 1970; None where nobody does.
     """
 
     observations: float
     nodes: int
+    organisations: int
     own: float
+    first: int | None
+    until: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +93,7 @@ class Action:
             "value": self.value,
             "estimate": self.estimate,
             "interval": {"low": self.low, "high": self.high, "level": self.level},
-            "observations": self.overlap.observations,
-            "nodes": self.overlap.nodes,
-            "own": self.overlap.own,
+            **asdict(self.overlap),
             "abstained": self.abstained,
         }
 
@@ -98,7 +104,7 @@ class Action:
             value=content["value"],
             estimate=content["estimate"],
             **content["interval"],
-            overlap=Overlap(**{name: content[name] for name in ("observations", "nodes", "own")}),
+            overlap=Overlap(**{one.name: content[one.name] for one in fields(Overlap)}),
             abstained=content["abstained"],
         )
 
@@ -195,7 +201,8 @@ def overlap(
     by: str,
     shares: NDArray[np.float64],
     evidence: Evidence,
-    own: Records,
+    mine: Mine,
+    certified: Mapping[bytes, bytes],
 ) -> list[Overlap]:
     """Who knows cases like this one with each action.
 
@@ -208,20 +215,32 @@ def overlap(
         by: name of the action.
         shares: float64[V, slots of the field], the actions on the unit scale.
         evidence: packets with weights.
-        own: own records.
+        mine: own records.
+        certified: organisation by node id.
     """
     at = schema.slots[by]
     near, distance = nearest(schema, evidence.x, question, near_of(evidence.n), at)
     weight = np.ones(evidence.n) if evidence.weight is None else evidence.weight
-    mine, apart = nearest(schema, own.x, question, own.n if len(near) else near_of(own.n), at)
+    x = unit_scale(schema, mine.codes)
+    own, apart = nearest(schema, x, question, len(x) if len(near) else near_of(len(x)), at)
     if len(near):
-        mine = mine[apart <= distance[-1]]
+        own = own[apart <= distance[-1]]
     out = []
     for share in shares:
-        kept = _having(own.x[mine][:, at], share)
+        kept = _having(x[own][:, at], share)
         amount = _having(evidence.x[near][:, at], share) * (evidence.size * weight)[near]
-        nodes = int((np.bincount(evidence.node[near], amount) >= 0.5).sum())
-        out.append(Overlap(observations=float(amount.sum() + kept.sum()), nodes=nodes, own=float(kept.sum())))
+        nodes = [evidence.nodes[i] for i in np.flatnonzero(np.bincount(evidence.node[near], amount) >= NODE_LEAST)]
+        bucket = np.concatenate([evidence.bucket[near][amount > 0], mine.bucket[own][kept > 0]])
+        out.append(
+            Overlap(
+                observations=float(amount.sum() + kept.sum()),
+                nodes=len(nodes),
+                organisations=len({certified.get(node, node) for node in nodes}),
+                own=float(kept.sum()),
+                first=int(bucket.min()) if len(bucket) else None,
+                until=int(bucket.max()) + schema.time.bucket_seconds if len(bucket) else None,
+            )
+        )
     return out
 
 

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 from outroute.elections import Trust
 from outroute.elections.hire import Anchored
 from outroute.elections.survive import OWN, Survival
+from outroute.node.behind import Behind, paths_behind
 from outroute.node.believed import Verdict, verdict_of, why
 from outroute.node.electing import SURVIVED, Elected
 from outroute.node.insight import BASIS
 from outroute.node.nearby import near_of, nearest
+from outroute.node.pairing import Mine
+from outroute.node.resting import Rests, rests_on
 from outroute.packet import PacketArray, identities
-from outroute.schema import Schema
-from outroute.synthesis import Evidence, Records
+from outroute.schema import Schema, unit_scale
+from outroute.synthesis import Evidence
 
-__all__ = ["SHOWN", "Believed", "Calculated", "Explanation", "Lost", "Rest", "Rests", "explain"]
+__all__ = ["SHOWN", "Believed", "Calculated", "Explanation", "Lost", "Rest", "explain"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -120,25 +123,6 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rests:
-    """How much something rests on.
-
-    Attributes:
-        packets, observations, nodes, organisations: that count; a node without an organisation stands for itself.
-        own: own outcomes.
-        first, last: start of the first and of the last time bucket, seconds since 1970; None without packets.
-    """
-
-    packets: int
-    observations: float
-    nodes: int
-    organisations: int
-    own: int
-    first: int | None
-    last: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Why an insight says what it says.
 
@@ -153,6 +137,7 @@ class Explanation:
         confirmed: outcomes of questions asked before that trust in calculations rests on.
         lost, lost_more: packets near the question that lost, the heaviest first, and how many more.
         copies, copies_more: packets near the question that several nodes claim: identity and author, in hex.
+        paths: which nodes near the question corroborate or contradict each other, and own records.
         near, everything: what there is near the question, and altogether.
     """
 
@@ -168,12 +153,14 @@ class Explanation:
     lost_more: int
     copies: tuple[tuple[str, str], ...]
     copies_more: int
+    paths: Behind
     near: Rests
     everything: Rests
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return asdict(self) | {"copies": [{"packet": packet, "node": node} for packet, node in self.copies]}
+        copies = [{"packet": packet, "node": node} for packet, node in self.copies]
+        return asdict(self) | {"copies": copies, "paths": self.paths.to_dict()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Explanation:
@@ -182,6 +169,7 @@ class Explanation:
         for name, kind in (("nodes", Believed), ("others", Rest), ("calculations", Calculated), ("lost", Lost)):
             made[name] = tuple(kind(**one) for one in content[name])
         made["copies"] = tuple((one["packet"], one["node"]) for one in content["copies"])
+        made["paths"] = Behind.from_dict(content["paths"])
         made |= {name: Rests(**content[name]) for name in ("near", "everything")}
         return cls(**made)
 
@@ -202,7 +190,7 @@ def explain(
     evidence: Evidence,
     elected: Elected | None,
     packets: PacketArray,
-    own: Records,
+    mine: Mine,
     *,
     calculations: Mapping[str, tuple[float, float | dict[str, float]]],
     before: Floats,
@@ -216,7 +204,7 @@ def explain(
         evidence: packets of others, with weights.
         elected: what was decided about them; None where everybody counts the same, or nobody is known.
         packets: in the order of ``evidence``.
-        own: own records.
+        mine: own records.
         calculations: weight and estimate by name.
         before: float64[J], weights of these before any outcome spoke.
         trust: the running trust in them.
@@ -227,16 +215,17 @@ def explain(
         Calculated(name=name, estimate=estimate, before=float(before[j]), prior=float(prior[j]), weight=weight)
         for j, (name, (weight, estimate)) in enumerate(calculations.items())
     )
-    near = _Near(schema, question, evidence, packets, own)
+    near = _Near(schema, question, evidence, packets, mine)
+    own = len(mine.outcome)
     hired = None if elected is None else elected.hired
     certified: Mapping[bytes, bytes] = {} if elected is None else elected.certified
-    nodes, others = ((), ()) if elected is None else _nodes(near, elected, own.n)
+    nodes, others = ((), ()) if elected is None else _nodes(near, elected, own)
     lost, lost_more = ((), 0) if elected is None else near.lost(elected.survival)
     copies, copies_more = ((), 0) if elected is None else near.copies(elected.copied)
     return Explanation(
         basis=BASIS[Anchored.NOTHING if hired is None else hired.anchor],
         consensus_share=0.0 if hired is None else hired.consensus_share,
-        own_outcomes=own.n,
+        own_outcomes=own,
         luck=0.0 if hired is None else hired.luck,
         nodes=nodes,
         others=others,
@@ -244,8 +233,9 @@ def explain(
         lost_more=lost_more,
         copies=copies,
         copies_more=copies_more,
-        near=near.rests(near.rows, near.own, certified),
-        everything=near.rests(np.arange(evidence.n), own.n, certified),
+        paths=paths_behind(schema, evidence, near.rows, mine),
+        near=rests_on(schema, evidence, near.rows, mine.bucket[near.own], certified),
+        everything=rests_on(schema, evidence, np.arange(evidence.n), mine.bucket, certified),
         calculations=said,
         confirmed=trust.count,
     )
@@ -254,13 +244,11 @@ def explain(
 class _Near:
     """What lies near a question, with what elections say of it."""
 
-    def __init__(
-        self, schema: Schema, question: Floats, evidence: Evidence, packets: PacketArray, own: Records
-    ) -> None:
+    def __init__(self, schema: Schema, question: Floats, evidence: Evidence, packets: PacketArray, mine: Mine) -> None:
         self.schema, self.evidence, self.packets = schema, evidence, packets
         self.rows, distance = nearest(schema, self.evidence.x, question, near_of(evidence.n))
-        reach = float(distance[-1]) if len(distance) else np.inf
-        self.own = int((nearest(schema, own.x, question, own.n)[1] <= reach).sum()) if own.n else 0
+        own, apart = nearest(schema, unit_scale(schema, mine.codes), question, len(mine.outcome))
+        self.own = own[apart <= distance[-1]] if len(distance) else own
         self.weight = np.ones(evidence.n) if evidence.weight is None else evidence.weight
 
     def named(self, row: int) -> str:
@@ -305,22 +293,6 @@ class _Near:
         rows = self.rows[copied[self.rows]].tolist()
         nodes, node = self.evidence.nodes, self.evidence.node
         return tuple((self.named(row), nodes[node[row]].hex()) for row in rows[:SHOWN]), max(0, len(rows) - SHOWN)
-
-    def rests(self, rows: Ints, own: int, certified: Mapping[bytes, bytes]) -> Rests:
-        """What counts among some packets, together with own outcomes."""
-        e = self.evidence
-        rows = rows[self.weight[rows] > 0]
-        nodes = [e.nodes[i] for i in np.unique(e.node[rows])]
-        bucket = e.bucket[rows]
-        return Rests(
-            packets=len(rows),
-            observations=float(e.size[rows] @ self.weight[rows]),
-            nodes=len(nodes),
-            organisations=len({certified.get(node, node) for node in nodes}),
-            own=own,
-            first=int(bucket.min()) if len(rows) else None,
-            last=int(bucket.max()) if len(rows) else None,
-        )
 
 
 def _nodes(near: _Near, elected: Elected, own: int) -> tuple[tuple[Believed, ...], tuple[Rest, ...]]:

@@ -13,6 +13,7 @@ from outroute.node.electing import Elected
 from outroute.node.evidence import fresh_rows
 from outroute.node.explaining import Explanation, explain
 from outroute.node.insight import Insight
+from outroute.node.pairing import Mine
 from outroute.packet import PacketArray
 from outroute.schema import Schema
 from outroute.synthesis import Evidence, Fitted, Records
@@ -87,15 +88,15 @@ class Fit:
         self.elected, self.own = self.elected.confirmed(schema, own, fresh), own
         return self.elected.moved(self.weighed)
 
-    def explain(self, schema: Schema, question: NDArray[np.float64], insight: Insight) -> Explanation:
-        """Why the answer to a question, float64[D], says what it says."""
+    def explain(self, schema: Schema, question: NDArray[np.float64], insight: Insight, mine: Mine) -> Explanation:
+        """Why the answer to a question, float64[D], says what it says; `mine` are the own records."""
         return explain(
             schema,
             question,
             self.believed,
             self.elected,
             self.said,
-            self.own,
+            mine,
             calculations=insight.calculations,
             before=self.before,
             trust=self.trust,

@@ -277,7 +277,7 @@ class Node(Choosing):
             said = said_of(self.schema, self._asker.fitted, insights.answers)
             self._beliefs.ask(case_id, codes, said, now=self._now())
         insight = insights[0]
-        return replace(insight, explanation=self._asker.explain(codes, insight)) if explain else insight
+        return replace(insight, explanation=self._asker.explain(codes, insight, self._mine())) if explain else insight
 
     def ask_many(self, cases: Any, *, probes: int = PROBES) -> Insights:
         """Answer many questions, sharing what is fetched, checked and fitted.

@@ -12,58 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.elections.paths import Paths, pair_count, strongest
-from outroute.elections.profiles import Comparison, Profiles, profiles
+from outroute.elections.profiles import Profiles
 from outroute.elections.standing import standing
 from outroute.errors import DataError
-from outroute.fingerprint import cells
 from outroute.node.evidence import evidence_of
+from outroute.node.pairing import Pair, pairs_of, profiles_of
 from outroute.node.threads import single_threaded
 from outroute.packet import PacketArray
 from outroute.schema import Schema
 
-__all__ = ["OWN", "TOP", "Pair", "Pathways", "Peer", "paths_between"]
+__all__ = ["TOP", "Pathways", "Peer", "paths_between"]
 
-OWN = "own"
-"""What this node's own records are called among the nodes."""
 TOP = 10
 """Paths of either sign shown."""
 TOP_MOST = 1_000
 """Paths of either sign that may be asked for: as many are kept for every node."""
 PICTURED = 40
 """Nodes in the picture; more are not told apart."""
-SURE = 1.645
-"""Standard errors from zero at which a path is said to corroborate or contradict: a 90 % interval beside zero."""
 PARALLEL_FROM = 2_000
 """Nodes from which all cores are worth starting."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """One path.
-
-    Attributes:
-        left, right: the nodes' ids in hex, or ``own``.
-        strength: -1 to 1, how far the outcomes of one predict those of the other, base rates and sampling noise apart.
-        error: its standard error.
-        cells: cells in which both have outcomes.
-        effective: cells free of noise that would say as much.
-    """
-
-    left: str
-    right: str
-    strength: float
-    error: float
-    cells: int
-    effective: float
-
-    @property
-    def verdict(self) -> str:
-        """``corroborates``, ``contradicts``, ``undecided``, or ``nothing shared``."""
-        if not self.cells:
-            return "nothing shared"
-        if abs(self.strength) <= SURE * self.error:
-            return "undecided"
-        return "corroborates" if self.strength > 0 else "contradicts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,31 +75,24 @@ class Pathways:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
 
-        def pair(one: Pair | None) -> dict[str, Any] | None:
-            return None if one is None else asdict(one) | {"verdict": one.verdict}
-
         return {
             "pairs": self.pairs,
-            "nodes": [asdict(one) | {"path": pair(one.path)} for one in self.peers],
-            "corroborations": [pair(one) for one in self.corroborations],
-            "contradictions": [pair(one) for one in self.contradictions],
+            "nodes": [asdict(one) | {"path": None if one.path is None else one.path.to_dict()} for one in self.peers],
+            "corroborations": [one.to_dict() for one in self.corroborations],
+            "contradictions": [one.to_dict() for one in self.contradictions],
             "matrix": {"nodes": list(self.pictured), "strength": [list(row) for row in self.matrix]},
         }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Pathways:
         """What ``to_dict`` gave."""
-
-        def pair(one: Mapping[str, Any]) -> Pair:
-            return Pair(**{name: value for name, value in one.items() if name != "verdict"})
-
         return cls(
             peers=tuple(
-                Peer(**(dict(one) | {"path": None if one["path"] is None else pair(one["path"])}))
+                Peer(**(dict(one) | {"path": None if one["path"] is None else Pair.from_dict(one["path"])}))
                 for one in content["nodes"]
             ),
-            corroborations=tuple(map(pair, content["corroborations"])),
-            contradictions=tuple(map(pair, content["contradictions"])),
+            corroborations=tuple(map(Pair.from_dict, content["corroborations"])),
+            contradictions=tuple(map(Pair.from_dict, content["contradictions"])),
             pairs=content["pairs"],
             pictured=tuple(content["matrix"]["nodes"]),
             matrix=tuple(map(tuple, content["matrix"]["strength"])),
@@ -165,27 +125,7 @@ def paths_between(
         raise DataError(f"between 1 and {TOP_MOST:,} paths can be shown", code="paths.top")
     evidence = evidence_of(schema, packets, origin)
     own = len(outcome)
-    names = [node.hex() for node in evidence.nodes] + [OWN] * (own > 0)
-    node = np.concatenate([evidence.node, np.full(own, len(evidence.nodes))])
-    size = np.concatenate([evidence.size, np.ones(own)])
-    counts = mean = variance = None
-    if evidence.counts is not None:
-        counts = np.concatenate([evidence.counts, outcome[:, None] == np.arange(evidence.counts.shape[1])])
-    else:
-        assert evidence.mean is not None
-        assert evidence.variance is not None
-        mean = np.concatenate([evidence.mean, outcome])
-        variance = np.concatenate([evidence.variance, np.zeros(own)])
-    known = profiles(
-        node=node,
-        cell=np.concatenate([evidence.cell, cells(schema, codes, 1)[:, 0].astype(np.int64)]),
-        size=size,
-        counts=counts,
-        mean=mean,
-        variance=variance,
-        nodes=len(names),
-        cells=len(schema.landmarks),
-    )
+    known, names = profiles_of(schema, evidence, codes, outcome)
     with single_threaded(boosting=False):
         found = _strongest(known, top)
         stands = standing(known).value
@@ -196,11 +136,13 @@ def paths_between(
     order = list(range(len(names)))
     if own:
         others = np.arange(len(names) - 1)
-        for row, one in zip(others, _pairs(known, names, np.full(len(others), len(others)), others), strict=True):
+        for row, one in zip(others, pairs_of(known, names, np.full(len(others), len(others)), others), strict=True):
             with_own[row] = one
         order = [len(others), *sorted(others.tolist(), key=lambda row: -_strength(with_own[row]))]
     up = _top(known, names, found.corroborating, found.corroboration, top)
     down = _top(known, names, found.contradicting, found.contradiction, top)
+    node = np.concatenate([evidence.node, np.full(own, len(evidence.nodes))])
+    size = np.concatenate([evidence.size, np.ones(own)])
     packets_of, observations = np.bincount(node, minlength=len(names)), np.bincount(node, size, len(names))
     pictured = _pictured(names, order, (*up, *down), own=own > 0)
     return Pathways(
@@ -234,21 +176,6 @@ def _strength(pair: Pair | None) -> float:
     return 0.0 if pair is None else pair.strength
 
 
-def _pairs(known: Profiles, names: list[str], left: NDArray[np.int64], right: NDArray[np.int64]) -> list[Pair]:
-    made: Comparison = known.compare(left, right)
-    return [
-        Pair(
-            left=names[a],
-            right=names[b],
-            strength=float(made.strength[i]),
-            error=float(made.error[i]),
-            cells=int(made.cells[i]),
-            effective=float(made.effective[i]),
-        )
-        for i, (a, b) in enumerate(zip(left.tolist(), right.tolist(), strict=True))
-    ]
-
-
 def _top(
     known: Profiles, names: list[str], others: NDArray[np.int64], strength: NDArray[np.float64], top: int
 ) -> tuple[Pair, ...]:
@@ -258,7 +185,7 @@ def _top(
     low, high = np.minimum(rows, partner), np.maximum(rows, partner)
     _, once = np.unique(low * len(names) + high, return_index=True)
     best = once[np.argsort(-value[once], kind="stable")[:top]]
-    return tuple(_pairs(known, names, low[best], high[best]))
+    return tuple(pairs_of(known, names, low[best], high[best]))
 
 
 def _pictured(names: list[str], order: list[int], shown: tuple[Pair, ...], *, own: bool) -> list[int]:

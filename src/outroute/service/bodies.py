@@ -73,7 +73,9 @@ class Ask(_Body):
     )
     case_id: Id | None = Field(None, description="Remember the question, to confirm its outcome later.")
     probes: int = Field(4, ge=1, le=64, description="Nearest cells to ask.")
-    explain: bool = Field(False, description="Say who was believed and why, and which packets lost.")
+    explain: bool = Field(
+        False, description="Say who was believed and why, who agrees with whom, and which packets lost."
+    )
 
 
 class Compare(_Body):
