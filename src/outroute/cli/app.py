@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from outroute.cli import _members  # noqa: F401  (a command of org_app)
+from outroute.cli.audit import audit
 from outroute.cli.demo import demo
 from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
@@ -59,6 +60,8 @@ def _root(
 _TRY, _NODE, _LEAVE, _LOOK = "Try it", "Run a node", "Decide what leaves, and take it back", "Agree and look inside"
 app.command(rich_help_panel=_TRY)(demo)
 app.command(rich_help_panel=_TRY)(evaluate)
+app.command(rich_help_panel=_TRY)(audit)
+app.command(rich_help_panel=_TRY)(audit)
 app.command(rich_help_panel=_NODE)(node)
 app.command(rich_help_panel=_NODE)(observe)
 app.command(rich_help_panel=_NODE)(receive)

@@ -1,0 +1,382 @@
+"""The whole audit of one table: every attack on packets at several settings, and on federated averaging beside them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outroute.audit.addresses import enumerate_addresses
+from outroute.audit.attributes import attribute_gains, attributes
+from outroute.audit.clients import clients_of
+from outroute.audit.differencing import difference, differences
+from outroute.audit.emission import Emitter, cohorts, floor_of
+from outroute.audit.federated import Plan, federations, inversions, name_by_updates
+from outroute.audit.inversion import available
+from outroute.audit.linkage import link, linked
+from outroute.audit.membership import judge, membership_pairs
+from outroute.audit.naming import name_members, named
+from outroute.audit.questions import questioned
+from outroute.audit.reconstruction import reconstruct, summarise
+from outroute.audit.schemas import landmark_membership, schema_leaks
+from outroute.audit.scores import FieldScale, psnr, ssim
+from outroute.audit.updates import update_pairs
+from outroute.audit.utility import federated_utility, packet_utility, utility_splits
+from outroute.datasets import Dataset, GroupKind
+from outroute.distill import Observations
+from outroute.errors import DataError
+from outroute.schema import encode, encode_outcome, facet_index, unit_scale
+from outroute.trial.parallel import single_threaded
+
+if TYPE_CHECKING:
+    from outroute.schema import Schema
+
+__all__ = ["QUICK", "Effort", "Found", "Setting", "audit", "observations_of", "settings_of"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is tried.
+
+    Attributes:
+        shadows: emissions (and runs of a federation) of membership inference.
+        subjects: of a site at most; more are drawn at random.
+        sites: at most, the largest and smallest alternating.
+        packets: solved for their members, at each site.
+        plan: of the search for records in updates.
+        repeats: splits of the utility.
+    """
+
+    shadows: int = 64
+    subjects: int = 400
+    sites: int = 8
+    packets: int = 8
+    plan: Plan = field(default_factory=Plan)
+    repeats: int = 5
+
+
+QUICK = Effort(
+    shadows=16,
+    subjects=120,
+    sites=4,
+    packets=3,
+    plan=Plan(targets=2, batches=1, iterations=150, restarts=1, realistic=0),
+    repeats=2,
+)
+"""Seconds: it shows that an audit runs and what it looks like; its intervals are wide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One way of emitting that is attacked.
+
+    Attributes:
+        name: for people.
+        emit: the distiller.
+        k: subjects in a packet; 0 where that means nothing (``private``).
+        epsilon: lifetime budget of a subject; 0 for none.
+    """
+
+    name: str
+    emit: Emitter
+    k: int = 0
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an audit found, as plain values (``to_json``)."""
+
+    values: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return dict(self.values)
+
+
+def settings_of(ks: tuple[int, ...]) -> list[Setting]:
+    """Single records and cohorts of these sizes."""
+    return [Setting(name="single records" if k == 1 else f"cohorts of {k}", emit=cohorts(k), k=k) for k in ks]
+
+
+def observations_of(data: Dataset) -> dict[str, Observations]:
+    """A data set's observations with a known outcome, by site."""
+    schema = data.schema
+    codes, outcome = encode(schema, data.columns).codes, encode_outcome(schema.outcome, data.outcome)
+    seconds = schema.time.bucket_seconds
+    when = np.zeros(len(data), dtype=np.int64) if data.time is None else data.time
+    by_subject = data.group is not None and data.group_kind is GroupKind.SUBJECT
+    subject = data.group if by_subject and data.group is not None else np.arange(len(data), dtype=np.int64)
+    facet = facet_index(schema, codes)
+    out = {}
+    for site in data.sites:
+        rows = np.flatnonzero((data.site == site) & ~np.isnan(outcome))
+        out[site] = Observations(
+            codes=codes[rows],
+            outcome=outcome[rows],
+            subject=subject[rows].astype(np.int64),
+            bucket=when[rows] - when[rows] % seconds,
+            facet=facet[rows],
+        )
+    return out
+
+
+def audit(
+    schema: Schema,
+    sites: Mapping[str, Observations],
+    settings: list[Setting],
+    *,
+    epsilon: float = 1.0,
+    effort: Effort | None = None,
+    seed: int = 0,
+    federated: bool = True,
+    side: int = 0,
+    progress: Progress | None = None,
+) -> Found:
+    """Run every attack.
+
+    Args:
+        schema: the schema; its floor is set aside for each setting.
+        sites: observations by site.
+        settings: ways of emitting.
+        epsilon: of the federation with clipping and noise, for one subject over its lifetime.
+        effort: how much is tried.
+        seed: of everything drawn.
+        federated: also attack federated averaging.
+        side: points of an edge where records are square images, for PSNR and SSIM; 0 for tables.
+        progress: told what is being done.
+
+    Raises:
+        DataError: no site has enough records with an outcome.
+    """
+    effort = effort or Effort()
+    tell = progress or (lambda text: None)
+    used, notes = _drawn(sites, effort, seed)
+    x = {name: unit_scale(schema, rows.codes) for name, rows in used.items()}
+    scale = FieldScale.of(schema, np.vstack(list(x.values())))
+    out: dict[str, Any] = {
+        "seed": seed,
+        "sites": {n: {"records": len(rows), "subjects": len(np.unique(rows.subject))} for n, rows in used.items()},
+        "shadows": effort.shadows,
+        "epsilon": epsilon,
+        "notes": notes,
+        "packets": {},
+    }
+    with single_threaded():
+        splits = utility_splits(used, _rng(seed, "splits"), effort.repeats)
+        for setting in settings:
+            out["packets"][setting.name] = {"k": setting.k, "epsilon": setting.epsilon} | _attacked(
+                schema, used, setting, scale, effort, seed, side, tell
+            )
+            tell(f"{setting.name}: what it is worth")
+            worth = packet_utility(schema, splits, setting.emit, _rng(seed, setting.name, "utility"))
+            out["packets"][setting.name]["utility"] = worth.to_json()
+        tell("the schema file, addresses, questions")
+        out["schema"] = _schema(schema, sites, used, settings, seed)
+        out["questions"] = _questions(schema, used, scale, seed)
+        codes = np.vstack([rows.codes for rows in used.values()])
+        addresses = enumerate_addresses(schema, codes, _rng(seed, "addresses"))
+        out["addresses"] = None if addresses is None else addresses.to_json()
+        if federated:
+            out["federated"] = _federated(schema, used, splits, scale, epsilon, effort, seed, side, tell)
+    return Found(values=out)
+
+
+def _rng(seed: int, *purpose: str) -> np.random.Generator:
+    """A generator for each purpose, so that adding an attack never changes another's figures."""
+    return np.random.default_rng([seed, zlib.crc32(" ".join(purpose).encode())])
+
+
+def _drawn(sites: Mapping[str, Observations], effort: Effort, seed: int) -> tuple[dict[str, Observations], list[str]]:
+    """The sites and subjects that are attacked, and what a reader must know of that."""
+    notes = []
+    ordered = sorted((name for name, rows in sites.items() if len(rows)), key=lambda name: (-len(sites[name]), name))
+    chosen = ordered
+    if len(ordered) > effort.sites:
+        places = np.unique(np.linspace(0, len(ordered) - 1, effort.sites).round().astype(int))
+        chosen = [ordered[place] for place in places.tolist()]
+        notes.append(f"{len(chosen)} of {len(ordered)} sites are attacked, from the largest to the smallest")
+    out = {}
+    for name in sorted(chosen):
+        rows = sites[name]
+        people = np.unique(rows.subject)
+        if len(people) > effort.subjects:
+            kept = _rng(seed, "subjects", name).permutation(people)[: effort.subjects]
+            rows = rows.take(np.flatnonzero(np.isin(rows.subject, kept)))
+            notes.append(
+                f"{name}: {effort.subjects:,} of {len(people):,} subjects, drawn at random; with fewer, cohorts are "
+                "wider than they would be"
+            )
+        out[name] = rows
+    if not out:
+        raise DataError(
+            "No site has a record with an outcome: check the column given with --outcome", code="audit.empty"
+        )
+    return out, notes
+
+
+def _attacked(
+    schema: Schema,
+    used: Mapping[str, Observations],
+    setting: Setting,
+    scale: FieldScale,
+    effort: Effort,
+    seed: int,
+    side: int,
+    tell: Progress,
+) -> dict[str, Any]:
+    """Every attack on one way of emitting."""
+    emit, what = setting.emit, setting.name
+
+    def rng(purpose: str) -> np.random.Generator:
+        return _rng(seed, what, purpose)
+
+    def step(text: str, name: str) -> Callable[[int, int], None]:
+        return lambda done, of: tell(f"{what}: {text}, {name} ({done} of {of})")
+
+    each = list(used.items())
+    found: dict[str, Any] = {}
+    draw = rng("membership")
+    pairs = [
+        membership_pairs(schema, rows, emit, draw, shadows=effort.shadows, step=step("membership", name))
+        for name, rows in each
+    ]
+    found["membership"] = judge([p for p in pairs if p is not None], rng("judge"))
+    draw = rng("naming")
+    found["naming"] = named(
+        _some(
+            name_members(schema, rows, emit, draw, packets=effort.packets, step=step("naming members", name))
+            for name, rows in each
+        )
+    )
+    tell(f"{what}: reconstruction, linkage, attributes, differencing")
+    draw = rng("reconstruction")
+    guesses = {name: reconstruct(schema, rows, emit, draw, scale=scale) for name, rows in each}
+    found["reconstruction"] = summarise(_some(guesses.values()))
+    draw = rng("linkage")
+    found["linkage"] = linked(_some(link(schema, rows, emit, draw, scale) for _, rows in each))
+    draw = rng("attributes")
+    found["attributes"] = attributes(_some(attribute_gains(schema, rows, emit, draw, scale=scale) for _, rows in each))
+    draw = rng("differencing")
+    found["differencing"] = differences(
+        _some(difference(schema, rows, max(setting.k, 2), draw, emit=emit, scale=scale) for _, rows in each)
+        if setting.k > 1
+        else []
+    )
+    out: dict[str, Any] = {name: None if value is None else value.to_json() for name, value in found.items()}
+    if side:
+        truth = {name: unit_scale(schema, rows.codes) for name, rows in each}
+        shown = [(truth[name][g.rows], g.guess) for name, g in guesses.items() if g is not None]
+        if shown:
+            a, b = (np.nan_to_num(np.vstack([pair[i] for pair in shown])) for i in (0, 1))
+            public = np.vstack([_class_means(truth[n], used[n].outcome)[g.rows] for n, g in guesses.items() if g])
+            out["images"] = {
+                "psnr": float(psnr(a, b).mean()),
+                "ssim": float(ssim(a, b, side).mean()),
+                "class_mean_psnr": float(psnr(a, public).mean()),
+                "class_mean_ssim": float(ssim(a, public, side).mean()),
+            }
+    return out
+
+
+def _class_means(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.empty_like(x)
+    for value in np.unique(y):
+        out[y == value] = x[y == value].mean(axis=0)
+    return out
+
+
+def _some(values: Any) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _schema(
+    schema: Schema,
+    sites: Mapping[str, Observations],
+    used: Mapping[str, Observations],
+    settings: list[Setting],
+    seed: int,
+) -> dict[str, Any]:
+    """What the schema file says of all records, and what landmarks would say that are learnt in one way or another."""
+    codes = np.vstack([rows.codes for rows in sites.values()])
+    number = [rows.subject + at * 2**40 for at, rows in enumerate(sites.values())]
+    k = max([setting.k for setting in settings if setting.k > 1], default=5)
+    leaks = schema_leaks(schema, codes, np.concatenate(number), k).to_json()
+    largest = max(used.values(), key=len)
+    learnt = {}
+    for text, size in (("records", 1), (f"cohorts of {k}", k)):
+        one = landmark_membership(floor_of(schema, size), largest, size, _rng(seed, "landmarks", text))
+        learnt[text] = None if one is None else one.ratio.to_json()
+    return leaks | {"landmarks_learnt_from": learnt}
+
+
+def _questions(
+    schema: Schema, used: Mapping[str, Observations], scale: FieldScale, seed: int
+) -> dict[str, dict[str, Any] | None]:
+    """What addresses asked tell, for one, four and sixteen cells; the attacker has the other sites' records."""
+    names = list(used)
+    out: dict[str, dict[str, Any] | None] = {}
+    for probes in (1, 4, 16):
+        target = max(names, key=lambda name: (len(used[name]), name))
+        others = [used[name].codes for name in names if name != target]
+        rows = used[target].codes
+        asked, known = (rows, np.vstack(others)) if others else (rows[::2], rows[1::2])
+        found = questioned(schema, asked, known, _rng(seed, f"questions {probes}"), probes=probes, scale=scale)
+        out[f"{probes} cells" if probes > 1 else "1 cell"] = None if found is None else found.to_json()
+    return out
+
+
+def _federated(
+    schema: Schema,
+    used: Mapping[str, Observations],
+    splits: Any,
+    scale: FieldScale,
+    epsilon: float,
+    effort: Effort,
+    seed: int,
+    side: int,
+    tell: Progress,
+) -> dict[str, Any]:
+    """The same attacks on federated averaging."""
+    clients = clients_of(schema, used)
+    settings: dict[str, Any] = {}
+    for name, (how, aggregated) in federations(clients.classes, epsilon).items():
+        if aggregated and len(used) < 2:
+            continue
+        pairs = update_pairs(
+            clients.sites,
+            how,
+            _rng(seed, "federated", name),
+            shadows=effort.shadows,
+            aggregated=aggregated,
+            step=lambda done, of, name=name: tell(f"federated averaging, {name}: membership ({done} of {of})"),  # type: ignore[misc]
+        )
+        judged = judge(pairs, _rng(seed, "federated judge", name))
+        solved = name_by_updates(clients, how, _rng(seed, "federated naming", name), aggregated=aggregated)
+        worth = federated_utility(schema, splits, how, _rng(seed, "federated utility", name))
+        settings[name] = {
+            "membership": None if judged is None else judged.to_json(),
+            "naming": solved.to_json(),
+            "utility": worth.to_json(),
+        }
+    rows = inversions(
+        clients,
+        scale,
+        _rng(seed, "inversions"),
+        epsilon=epsilon,
+        plan=effort.plan,
+        side=side,
+        step=lambda text, done, of: tell(f"searching for records in updates: {text} ({done} of {of})"),
+    )
+    return {
+        "settings": settings,
+        "inversion": [row.to_json() for row in rows],
+        "torch": available(),
+        "outcome_cut_at_median": not schema.outcome.has_classes,
+    }

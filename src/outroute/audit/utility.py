@@ -1,0 +1,168 @@
+"""What the same setting is worth: a light stand-in for the trial, with one linear model for both sides.
+
+A logistic regression (ridge for numbers) on packets as weighted pseudo-data, and federated averaging of the same model,
+tested on held-out subjects of every site. No site keeps own records here and nothing is recalibrated, so both sides are
+below what ``outroute evaluate`` measures; what counts is the difference between settings.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outroute.audit.clients import clients_of
+from outroute.audit.updates import Federation, average
+from outroute.schema import unit_scale
+from outroute.trial.metrics import auc, log_loss, r2
+
+if TYPE_CHECKING:
+    from outroute.audit.emission import Emitter
+    from outroute.distill import Observations
+    from outroute.schema import Schema
+
+__all__ = ["Utility", "federated_utility", "packet_utility", "utility_splits"]
+
+TEST_SHARE = 0.3
+"""Of each site's subjects."""
+REPEATS = 5
+"""Splits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Utility:
+    """Means over splits; NaN where it does not apply.
+
+    Attributes:
+        auc, log_loss: class outcomes, over the test records of all sites together.
+        r2: numeric outcomes.
+        splits: by split, the AUC (R2), for paired differences.
+    """
+
+    auc: float
+    log_loss: float
+    r2: float
+    splits: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        named = {"auc": self.auc, "log_loss": self.log_loss, "r2": self.r2}
+        out: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in named.items()}
+        return out | {"splits": [None if np.isnan(value) else value for value in self.splits]}
+
+
+Split = tuple[Mapping[str, "Observations"], Mapping[str, "Observations"]]
+
+
+def utility_splits(sites: Mapping[str, Observations], rng: np.random.Generator, repeats: int = REPEATS) -> list[Split]:
+    """Train and test observations of every site, split by subject; rows without an outcome are left out."""
+    out: list[Split] = []
+    for _ in range(repeats):
+        train, test = {}, {}
+        for name, of in sites.items():
+            rows = of.take(np.flatnonzero(~np.isnan(of.outcome)))
+            people, number = np.unique(rows.subject, return_inverse=True)
+            held = (rng.permutation(len(people)) < round(TEST_SHARE * len(people)))[number.reshape(-1)]
+            train[name], test[name] = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held))
+        out.append((train, test))
+    return out
+
+
+def packet_utility(schema: Schema, splits: list[Split], emit: Emitter, rng: np.random.Generator) -> Utility:
+    """A linear model on the packets of all sites."""
+
+    def predict(train: Mapping[str, Observations]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        emitted = [emit(schema, rows, rng) for rows in train.values()]
+        emitted = [e for e in emitted if len(e)]
+        classes = len(schema.outcome.classes)
+        if not emitted:
+            return lambda x: np.full((len(x), max(classes, 1)), 1 / max(classes, 1))
+        x, size = np.vstack([e.x for e in emitted]), np.concatenate([e.size for e in emitted])
+        outcome = np.vstack([e.outcome for e in emitted])
+        return _linear(x, outcome, np.maximum(size, 0.0), classes)
+
+    return _tested(schema, splits, predict)
+
+
+def federated_utility(schema: Schema, splits: list[Split], how: Federation, rng: np.random.Generator) -> Utility:
+    """The model of a federation; class outcomes only."""
+    if not schema.outcome.has_classes:
+        nan = float("nan")
+        return Utility(auc=nan, log_loss=nan, r2=nan, splits=())
+
+    def predict(train: Mapping[str, Observations]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        clients = clients_of(schema, train)
+        net = average(clients.sites, how, rng)
+        return lambda x: net.probabilities(clients.scores(x))
+
+    return _tested(schema, splits, predict)
+
+
+def _linear(
+    x: NDArray[np.float64], outcome: NDArray[np.float64], size: NDArray[np.float64], classes: int
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    weight = size / max(float(size.sum()), 1e-12)
+    known = ~np.isnan(x)
+    total = np.maximum((known * weight[:, None]).sum(axis=0), 1e-12)
+    mean = (np.where(known, x, 0.0) * weight[:, None]).sum(axis=0) / total
+    spread = np.sqrt((np.where(known, x - mean, 0.0) ** 2 * weight[:, None]).sum(axis=0) / total)
+    scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0.0)
+
+    def scores(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.where(np.isnan(of), 0.0, (of - mean) * scale))
+
+    z = scores(x)
+    if not classes:
+        ridge = Ridge(alpha=1.0).fit(z, outcome[:, 0], sample_weight=size)
+        return lambda of: np.asarray(ridge.predict(scores(of)))[:, None]
+    counts = np.maximum(outcome, 0.0) * size[:, None]
+    rows, label = np.nonzero(counts > 1e-9)
+    seen = np.unique(label)
+    if len(seen) < 2:
+        return lambda of: np.tile(np.eye(classes)[seen[0] if len(seen) else 0], (len(of), 1))
+    model = LogisticRegression(C=0.1, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(z[rows], label, sample_weight=counts[rows, label])
+
+    def probabilities(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = np.zeros((len(of), classes))
+        out[:, seen] = model.predict_proba(scores(of))
+        return out
+
+    return probabilities
+
+
+def _tested(
+    schema: Schema,
+    splits: list[Split],
+    predict: Callable[[Mapping[str, Observations]], Callable[[NDArray[np.float64]], NDArray[np.float64]]],
+) -> Utility:
+    areas, losses, shares = [], [], []
+    for train, test in splits:
+        model = predict(train)
+        x = np.vstack([unit_scale(schema, rows.codes) for rows in test.values()])
+        y = np.concatenate([rows.outcome for rows in test.values()])
+        found = model(x)
+        if schema.outcome.has_classes:
+            areas.append(auc(y, found))
+            losses.append(log_loss(y, found))
+        else:
+            assert schema.outcome.low is not None
+            assert schema.outcome.high is not None
+            low, high = float(schema.outcome.low), float(schema.outcome.high)
+            shares.append(r2(y, low + (high - low) * found[:, 0]))
+    nan = float("nan")
+    return Utility(
+        auc=float(np.nanmean(areas)) if areas else nan,
+        log_loss=float(np.mean(losses)) if losses else nan,
+        r2=float(np.nanmean(shares)) if shares else nan,
+        splits=tuple(areas or shares),
+    )
