@@ -63,9 +63,9 @@ class Mesh(MeshTransport):
         self.announcements["refused"] += len(announcements) - len(good)
         return super().hear(good)
 
-    def receive(self, frame: bytes, sender: bytes | None = None) -> list[bytes]:
-        """See ``MemberTransport.receive``."""
-        replies = super().receive(frame, sender)
+    def noted(self, frame: bytes, replies: Sequence[bytes], sender: bytes | None) -> None:
+        """See ``MemberTransport.noted``."""
+        super().noted(frame, replies, sender)
         if len(frame) >= _HEADER_BYTES and frame[4] == Kind.DEPOSIT:
             read = decode(replies[0])
             if isinstance(read, Frame) and read.kind is Kind.RECEIPTS:
@@ -79,7 +79,6 @@ class Mesh(MeshTransport):
                     "packets" if frame[4] == Kind.DEPOSIT else "cap": int.from_bytes(frame[_COUNT], "little"),
                 },
             )
-        return replies
 
     @property
     def problems(self) -> Mapping[str, str]:

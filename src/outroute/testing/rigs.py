@@ -9,7 +9,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -131,16 +131,22 @@ class LinkRig:
         reading = threading.Event()
         reading.set()
         self._reading.append(reading)
-        handle = transport.keeper.handle
+        handle, handle_all = transport.keeper.handle, transport.keeper.handle_all
 
-        def wait_and_handle(*arguments: object) -> list[bytes]:
+        def late() -> bool:
+            """Whether whoever sent a frame has given up, once it is read: a member that hung loses it."""
             began = time.monotonic()
             reading.wait()
-            if time.monotonic() - began > PATIENCE / 2:  # whoever sent it has given up: a member that hung loses it
-                return []
-            return handle(*arguments)  # type: ignore[arg-type]
+            return time.monotonic() - began > PATIENCE / 2
+
+        def wait_and_handle(*arguments: object) -> list[bytes]:
+            return [] if late() else handle(*arguments)  # type: ignore[arg-type]
+
+        def wait_and_handle_all(jobs: Sequence[tuple[bytes | None, bytes]]) -> list[list[bytes]]:
+            return [[] for _ in jobs] if late() else handle_all(jobs)
 
         transport.keeper.handle = wait_and_handle  # type: ignore[assignment,method-assign]
+        transport.keeper.handle_all = wait_and_handle_all  # type: ignore[method-assign]
         self._endpoints[key.id] = await transport.link.listen()
         self._seen[key.id] = transport.member
         self.transports[number] = transport

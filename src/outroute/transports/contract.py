@@ -43,6 +43,7 @@ __all__ = [
     "Topic",
     "Traffic",
     "UnreachableError",
+    "topic_of",
 ]
 
 #: Frames in flight to one member; more wait or get BUSY. 32 full frames are 2 MiB: enough to fill a link of

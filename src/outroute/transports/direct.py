@@ -12,9 +12,10 @@ from dataclasses import replace
 from outroute.identity import Identity
 from outroute.placement import DEFAULT_REPLICAS, Member, Members
 from outroute.transports.channel import Secrets
-from outroute.transports.contract import CREDIT_FRAMES, Capabilities
+from outroute.transports.contract import CREDIT_FRAMES, Capabilities, Topic, topic_of
 from outroute.transports.guard import Guard
 from outroute.transports.keeper import Shelf
+from outroute.transports.linking import LinkBase
 from outroute.transports.links import LinkMaker, MemberLink, Offering
 from outroute.transports.member import MemberTransport
 from outroute.transports.replicas import REQUEST_SECONDS
@@ -83,6 +84,8 @@ class DirectTransport(MemberTransport):
             request_seconds=request_seconds,
             standing=standing,
         )
+        if isinstance(self.link, LinkBase):
+            self.link.worker.handle_all = self._receive_all
         if isinstance(self.link, Offering):
             self.link.offer(self)
 
@@ -102,6 +105,19 @@ class DirectTransport(MemberTransport):
         if sender == self.member.id:
             return self.keeper.handle(frame)
         return self.receive(frame, sender)
+
+    def _receive_all(self, jobs: Sequence[tuple[bytes, bytes]]) -> list[list[bytes]]:
+        """In the link's own thread: deposits of others that follow each other together, the rest one by one."""
+        found: list[list[bytes]] = []
+        group: list[tuple[bytes, bytes]] = []
+        for sender, frame in jobs:
+            if sender != self.member.id and topic_of(frame) is Topic.DEPOSIT:
+                group.append((sender, frame))
+                continue
+            found += self.receive_all(group)
+            group = []
+            found.append(self._receive(sender, frame))
+        return found + self.receive_all(group)
 
     async def close(self) -> None:
         """Take no more frames and end all connections; the store stays open, it is the maker's."""

@@ -218,7 +218,7 @@ class FlightLink(LinkBase):
         if len(frame) > FRAME_BYTES:
             self.dropped["oversized"] += 1
             return [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))], 0.0
-        replies = self._worker.submit(self._handle, caller.id, frame).result()
+        replies = self.worker.submit(caller.id, frame).result()
         return replies, self.hold_up(caller.id, replies)
 
     # calling ------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ __all__ = [
     "AUTHORS_PER_FRAME",
     "FRAME_BYTES",
     "FRAME_PACKETS",
+    "HEADER_BYTES",
     "IDENTITIES_PER_FRAME",
     "Flag",
     "Frame",
@@ -65,6 +66,8 @@ IDENTITIES_PER_FRAME = 2048
 ANNOUNCEMENT_BYTES = 640
 
 _HEADER = struct.Struct("<4sBBHHHIQ16s32s")
+HEADER_BYTES = _HEADER.size
+"""Bytes of a frame before its body."""
 _WANTED = struct.Struct("<QH")
 _MAGIC = b"ORF\x01"
 _ADDRESS = 32
@@ -215,12 +218,11 @@ _LIMITS: dict[Kind, tuple[Flag, int, int]] = {
 }
 
 
-#: Per kind, but for announcements and statements: bytes of a body, and how many more for each cell and each count.
+#: Per kind, but for those with packets, announcements and statements: bytes of a body, and how many more for each
+#: cell and each count.
 _BODY_BYTES: dict[Kind, tuple[int, int, int]] = {
-    Kind.DEPOSIT: (0, _RUN.size, PACKET_BYTES),
     Kind.RECEIPTS: (0, 0, 2),
     Kind.ASK: (0, _ADDRESS, 0),
-    Kind.ANSWER: (0, _ANSWER.size, PACKET_BYTES),
     Kind.COMPARE: (0, _ADDRESS, 0),
     Kind.DIGESTS: (0, _PAIR.size, 0),
     Kind.LIST: (0, _ADDRESS, 0),
@@ -319,7 +321,10 @@ def decode(data: bytes) -> Frame | Rejected:
     authors = tuple(Wanted(*one) for one in _WANTED.iter_unpack(data[end:]))
     if any(one.author >= after.author for one, after in pairwise(authors)):
         return Rejected(reason=FrameReason.BODY)
-    fields = _read_body(kind, count, cells, data[_HEADER.size : end])
+    if kind in (Kind.DEPOSIT, Kind.ANSWER):
+        fields = _read_packets(kind, count, cells, memoryview(data)[_HEADER.size : end])
+    else:
+        fields = _read_body(kind, count, cells, data[_HEADER.size : end])
     if isinstance(fields, FrameReason):
         return Rejected(reason=fields)
     return Frame(
@@ -349,25 +354,6 @@ def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, obj
     fixed, per_cell, per_count = _BODY_BYTES[kind]
     if len(body) != fixed + cells * per_cell + count * per_count:
         return FrameReason.LENGTH
-    if kind is Kind.DEPOSIT:
-        runs = list(_RUN.iter_unpack(body[: cells * _RUN.size]))
-        counts = tuple(run[1] for run in runs)
-        if sum(counts) != count or 0 in counts:
-            return FrameReason.RUNS
-        packets = as_packets(body[cells * _RUN.size :])
-        return {"addresses": tuple(run[0] for run in runs), "counts": counts, "packets": packets}
-    if kind is Kind.ANSWER:
-        answers = list(_ANSWER.iter_unpack(body[: cells * _ANSWER.size]))
-        counts = tuple(run[2] for run in answers)
-        if sum(counts) != count:
-            return FrameReason.RUNS
-        return {
-            "addresses": tuple(run[0] for run in answers),
-            "digests": tuple(run[1] for run in answers),
-            "counts": counts,
-            "left_out": tuple(run[3] for run in answers),
-            "packets": as_packets(body[cells * _ANSWER.size :]),
-        }
     if kind is Kind.RECEIPTS:
         return {"receipts": np.frombuffer(body, dtype=np.uint8).reshape(-1, 2)}
     if kind is Kind.DIGESTS:
@@ -381,6 +367,22 @@ def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, obj
         return {"detail": body[0]}
     addresses = tuple(body[at : at + _ADDRESS] for at in range(0, len(body), _ADDRESS))
     return {"addresses": addresses, "cap": count}
+
+
+def _read_packets(kind: Kind, count: int, cells: int, body: memoryview) -> dict[str, object] | FrameReason:
+    """The fields of a body with packets, which are not copied."""
+    column = _RUN if kind is Kind.DEPOSIT else _ANSWER
+    if len(body) != cells * column.size + count * PACKET_BYTES:
+        return FrameReason.LENGTH
+    head, packets = body[: cells * column.size], as_packets(body[cells * column.size :])
+    columns = list(zip(*column.iter_unpack(head), strict=True)) if cells else [()] * 4
+    counts = columns[1 if kind is Kind.DEPOSIT else 2]
+    if sum(counts) != count or (kind is Kind.DEPOSIT and 0 in counts):
+        return FrameReason.RUNS
+    if kind is Kind.DEPOSIT:
+        return {"addresses": columns[0], "counts": counts, "packets": packets}
+    addresses, digests, _, left_out = columns
+    return {"addresses": addresses, "digests": digests, "counts": counts, "left_out": left_out, "packets": packets}
 
 
 def _read_pieces(count: int, body: bytes, limit: int) -> tuple[bytes, ...] | FrameReason:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from outroute.errors import MissingExtraError, TransportError
 from outroute.identity import Identity, node_id
+from outroute.transports.answering import answer_in_turn
 from outroute.transports.calls import Calls
 from outroute.transports.certificates import (
     SECURITY_MEANS,
@@ -280,36 +281,34 @@ class GrpcLink(LinkBase):
             self.leave(sender)
 
     async def _answer(self, sender: bytes, key: bytes, context: Any) -> Any:
-        """Answer messages one after the other; one more is read meanwhile."""
-        loop, end, code = asyncio.get_running_loop(), self.grpc.aio.EOF, self.grpc.StatusCode
-        reading = loop.create_task(context.read())
+        """Answer messages until the stream ends."""
+        end, code = self.grpc.aio.EOF, self.grpc.StatusCode
+
+        async def read() -> tuple[int, bytes] | None:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await context.read()
+            found = None if message is end else unpack(message)
+            if found is None:
+                return None
+            number, _, frame = found
+            if len(frame) > SKIPPED_BYTES:
+                self.dropped["oversized"] += 1
+                raise EOFError("a message over the limit")
+            return number, frame
+
+        async def say(number: int, replies: Sequence[bytes]) -> None:
+            for at, one in enumerate(replies, 1):
+                await context.write(pack(number, one, more=at < len(replies)))
+
         try:
-            while True:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    message = await reading
-                found = None if message is end else unpack(message)
-                if found is None:
-                    return None
-                reading = loop.create_task(context.read())
-                number, _, frame = found
-                if len(frame) > SKIPPED_BYTES:
-                    self.dropped["oversized"] += 1
-                    return await context.abort(code.RESOURCE_EXHAUSTED, "a message over the limit")
-                replies = await self.answer(sender, key, frame)
-                if replies is None:
-                    return await context.abort(code.PERMISSION_DENIED, "no longer admitted")
-                async with asyncio.timeout(SLOW_SECONDS):
-                    for at, one in enumerate(replies, 1):
-                        await context.write(pack(number, one, more=at < len(replies)))
-                wait = self.hold_up(sender, replies)
-                if wait:
-                    await asyncio.sleep(wait)
+            if not await answer_in_turn(self, sender, key, read, say):
+                return await context.abort(code.PERMISSION_DENIED, "no longer admitted")
         except TimeoutError:
             self.dropped["slow"] += 1
+        except EOFError as error:
+            return await context.abort(code.RESOURCE_EXHAUSTED, str(error))
         except self.grpc.RpcError:
-            pass  # the caller is gone
-        finally:
-            reading.cancel()
+            return None  # the caller is gone
         return None
 
     # calling ------------------------------------------------------------------------------------------------

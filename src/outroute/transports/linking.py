@@ -18,7 +18,6 @@ import secrets as random_bytes
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from outroute.errors import TransportError
@@ -47,6 +46,7 @@ from outroute.transports.links import (
 from outroute.transports.places import is_place
 from outroute.transports.refusals import Refusals
 from outroute.transports.url import Url
+from outroute.transports.working import Worker
 
 __all__ = ["REFUSAL_BYTES", "LinkBase"]
 
@@ -109,8 +109,9 @@ class LinkBase(ABC):
         self.identity, self.credit = identity, credit
         self.secrets = secrets or Secrets()
         self.admit = admit
-        self._handle, self._endpoint_of = handle, endpoint_of
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="outroute-frames")
+        self._endpoint_of = endpoint_of
+        self.worker = Worker(handle)
+        """Answers frames in a thread; ``handle_all`` of it may be set for several at once."""
         self._callers: Counter[bytes] = Counter()
         self._open: dict[bytes, asyncio.Task[Channel]] = {}
         self._flying: Counter[bytes] = Counter()
@@ -161,7 +162,7 @@ class LinkBase(ABC):
         for one in opened:
             one.close()
         self._open.clear()
-        self._worker.shutdown(wait=False, cancel_futures=True)
+        self.worker.close()
 
     # the handshake ------------------------------------------------------------------------------------------
 
@@ -247,7 +248,8 @@ class LinkBase(ABC):
     async def answer(self, sender: bytes, key: bytes, frame: bytes) -> list[bytes] | None:
         """The frames that answer a caller's frame; None when it is no longer admitted: end its channel.
 
-        Frames of one channel are to be given one after the other: that is what slows a fast sender down.
+        Only some frames of a channel are to be given at a time: that is what slows a fast sender down. They are
+        answered in order (see ``answering``).
 
         Args:
             sender: its id.
@@ -259,7 +261,7 @@ class LinkBase(ABC):
         if len(frame) > FRAME_BYTES:
             self.dropped["oversized"] += 1
             return [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))]
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._handle, sender, frame)
+        return await self.worker.answered(sender, frame)
 
     def hold_up(self, sender: bytes, replies: Sequence[bytes]) -> float:
         """Seconds to wait, after these replies, before the next frame of a caller is read; most often 0."""
@@ -277,8 +279,7 @@ class LinkBase(ABC):
 
     async def own(self, frame: bytes) -> list[bytes]:
         """See ``MemberLink.own``."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._worker, self._handle, self.identity.id, frame)
+        return await self.worker.answered(self.identity.id, frame)
 
     async def request(self, member: bytes, frame: bytes) -> Sequence[bytes]:
         """See ``outroute.transports.Link.request``."""

@@ -117,8 +117,19 @@ class MemberTransport(ABC):
     def receive(self, frame: bytes, sender: bytes | None = None) -> list[bytes]:
         """Answer a frame from another member."""
         replies = self.keeper.handle(frame, sender)
-        self._traffic.count(frame, replies, outgoing=False)
+        self.noted(frame, replies, sender)
         return replies
+
+    def receive_all(self, jobs: Sequence[tuple[bytes, bytes]]) -> list[list[bytes]]:
+        """Answer several frames, each with its sender's id, as if they had come one after the other."""
+        found = self.keeper.handle_all(jobs)
+        for (sender, frame), replies in zip(jobs, found, strict=True):
+            self.noted(frame, replies, sender)
+        return found
+
+    def noted(self, frame: bytes, replies: Sequence[bytes], sender: bytes | None) -> None:
+        """A frame of another member was answered: count it."""
+        self._traffic.count(frame, replies, outgoing=False)
 
     def _owns(self, addresses: Sequence[bytes]) -> list[bool]:
         return [self.member.id in row for row in self.members().owner_ids(addresses, self._count)]

@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from outroute.errors import TransportError
 from outroute.identity import Identity, node_id
+from outroute.transports.answering import answer_in_turn
 from outroute.transports.calls import Calls
 from outroute.transports.channel import HELLO_BYTES, REPLY_BYTES, Secrets
 from outroute.transports.contract import CREDIT_FRAMES
@@ -154,29 +155,25 @@ class TlsLink(LinkBase):
     async def _answer(
         self, sender: bytes, key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        while True:
+        async def read() -> tuple[int, bytes] | None:
             async with asyncio.timeout(IDLE_SECONDS):
                 first = await reader.readexactly(1)
-            try:
-                async with asyncio.timeout(SLOW_SECONDS):
-                    _, number, length = _RECORD.unpack(first + await reader.readexactly(_RECORD.size - 1))
-                    if length > SKIPPED_BYTES:
-                        self.dropped["oversized"] += 1
-                        return
-                    frame = await reader.readexactly(length)
-                replies = await self.answer(sender, key, frame)
-                if replies is None:
-                    return
-                async with asyncio.timeout(SLOW_SECONDS):
-                    for at, reply in enumerate(replies, 1):
-                        more = _MORE if at < len(replies) else 0
-                        await _say(reader, writer, _RECORD.pack(more, number, len(reply)) + reply)
-            except TimeoutError:
-                self.dropped["slow"] += 1
-                return
-            wait = self.hold_up(sender, replies)
-            if wait:
-                await asyncio.sleep(wait)
+            async with asyncio.timeout(SLOW_SECONDS):
+                _, number, length = _RECORD.unpack(first + await reader.readexactly(_RECORD.size - 1))
+                if length > SKIPPED_BYTES:
+                    self.dropped["oversized"] += 1
+                    return None
+                return number, await reader.readexactly(length)
+
+        async def say(number: int, replies: Sequence[bytes]) -> None:
+            for at, reply in enumerate(replies, 1):
+                more = _MORE if at < len(replies) else 0
+                await _say(reader, writer, _RECORD.pack(more, number, len(reply)) + reply)
+
+        try:
+            await answer_in_turn(self, sender, key, read, say)
+        except TimeoutError:
+            self.dropped["slow"] += 1
 
     # calling ------------------------------------------------------------------------------------------------
 
