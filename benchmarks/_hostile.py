@@ -128,7 +128,7 @@ async def stall(victim: Process, number: int, until: Callable[[], bool]) -> None
     link = stranger(number, victim.endpoint)
     frame = encode(Frame(kind=Kind.ASK, schema=schema().id, addresses=tuple(addresses()[:128]), cap=256))
     try:
-        connection = await link._connection(victim.identity.id)
+        connection = await link._channel(victim.identity.id)
         connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for count in range(50):
             connection.writer.write(struct.pack("<BII", 0, count, len(frame)) + frame)
