@@ -78,7 +78,10 @@ def test_the_strongest_paths_behind_an_answer_are_told() -> None:
     assert "Who agrees with whom" in text
     assert "6 paths between the 4 nodes behind this answer, your own records as one of them" in text
     for one in (*paths["corroborations"], *paths["contradictions"]):
-        left, right = ("your own records" if end == "own" else end[:12] for end in (one["left"], one["right"]))
+        left, right = (
+            "your own records" if end == "own" else end[:12] + " (contradicted)" * (end == wrong)
+            for end in (one["left"], one["right"])
+        )
         assert f"{left} {right} {one['strength']:+.2f} (" in text
         assert {"corroborates": "corroborate: ", "contradicts": "contradict: ", "undecided": "may be chance"}[
             one["verdict"]

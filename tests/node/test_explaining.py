@@ -171,6 +171,10 @@ def test_paths_behind_an_insight_are_those_between_nodes_near_it(kind: OutcomeKi
     known = everywhere | {
         frozenset((one.left, one.right)): one for one in (*everything.corroborations, *everything.contradictions)
     }
+    for sign, shown in ((1, paths.corroborations), (-1, paths.contradictions)):
+        mine = [one.strength for pair, one in known.items() if OWN in pair and one is not None]
+        strongest = sign * max(sign * strength for strength in mine)
+        assert next(one.strength for one in shown if one.left == OWN) == pytest.approx(strongest)
     for shown, sign in ((paths.corroborations, 1), (paths.contradictions, -1)):
         strengths = [sign * one.strength for one in shown]
         assert strengths == sorted(strengths, reverse=True)

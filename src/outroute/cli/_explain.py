@@ -33,12 +33,12 @@ MADE_FROM = {
 
 _BASIS = {
     "own outcomes": "Other nodes were judged by the {own:,} outcomes that you observed yourself.",
-    "consensus": "Other nodes were judged by what most organisations say: your own {own:,} outcomes are too few to "
-    "judge them. If most organisations lie together, this does not notice.",
-    "pinned nodes": "Other nodes were judged by what the nodes say that were pinned here: your own {own:,} outcomes "
-    "are too few to judge them.",
-    "nothing": "Other nodes were judged by nothing: your own {own:,} outcomes are too few, and there are fewer than "
-    "three organisations to compare. Everybody is taken at their word.",
+    "consensus": "Other nodes were judged by what most organisations say, since {few} to judge them by. If most "
+    "organisations lie together, this does not notice.",
+    "pinned nodes": "Other nodes were judged by what the nodes say that were pinned here, since {few} to judge them "
+    "by.",
+    "nothing": "Other nodes were judged by nothing: {few} to judge them by, and there are fewer than three "
+    "organisations to compare. Everybody is taken at their word.",
 }
 _REST = {
     "pinned": "pinned",
@@ -126,9 +126,16 @@ def show_explanation(insight: Insight, positive: str | None) -> None:
     assert found is not None
     out.print()
     out.print("Why", style="bold")
-    out.print(_BASIS[found.basis].format(own=found.own_outcomes), markup=False, highlight=False)
+    own = found.own_outcomes
+    few = (
+        f"{several(own, 'own outcome')} {'is' if own == 1 else 'are'} too few"
+        if own
+        else "you have no outcomes of your own"
+    )
+    out.print(_BASIS[found.basis].format(own=own, few=few), markup=False, highlight=False)
     _nodes(found, positive, insight.unit)
-    _paths(found.paths, insight.outcome if positive is None else f"{insight.outcome} = {positive}")
+    contradicted = {one.node for one in found.nodes if one.verdict == "contradicted"}
+    _paths(found.paths, contradicted, insight.outcome if positive is None else f"{insight.outcome} = {positive}")
     _calculations(found, positive, insight.unit)
     _packets(found, positive, insight.unit)
     out.print(f"Near this case: {_resting(found.near)}.", markup=False, highlight=False)
@@ -186,12 +193,15 @@ _MEANS = {
 }
 
 
-def _ends(pair: Pair) -> list[str]:
-    """Names of a path's two nodes."""
-    return ["your own records" if one == "own" else one[:12] for one in (pair.left, pair.right)]
+def _ends(pair: Pair, contradicted: set[str]) -> list[str]:
+    """Names of a path's two nodes, and of which what they say is refused."""
+    return [
+        "your own records" if one == "own" else one[:12] + " (contradicted)" * (one in contradicted)
+        for one in (pair.left, pair.right)
+    ]
 
 
-def _paths(found: Behind, what: str) -> None:
+def _paths(found: Behind, contradicted: set[str], what: str) -> None:
     from rich.table import Table
 
     if not found.pairs:
@@ -205,17 +215,18 @@ def _paths(found: Behind, what: str) -> None:
     for pair in (*found.corroborations, *found.contradictions):
         low, high = pair.interval
         strength = f"{pair.strength:+.2f} ({low:+.2f} to {high:+.2f})"
-        table.add_row(*_ends(pair), strength, f"{pair.cells:,}", _MEANS[pair.verdict, pair.strength > 0])
+        table.add_row(*_ends(pair, contradicted), strength, f"{pair.cells:,}", _MEANS[pair.verdict, pair.strength > 0])
     if table.row_count:
         print_table(table)
     apart = f", {found.unshared:,} between nodes that share no cell" if found.unshared else ""
     mine = ", your own records as one of them" if found.own else ""
+    decides = "what you observed yourself decides" if found.own else "only outcomes of your own could decide"
     _small(
         f"{several(found.pairs, 'path')} between the {found.nodes:,} nodes behind this answer{mine}; "
         f"{found.undecided:,} undecided{apart}. Two nodes are compared in {what}, each with its own average, in every "
         "cell (cases of one kind) that both know: +1 they always rise and fall together, 0 they have nothing in "
         "common, -1 they say the opposite; in brackets where it may lie (90 %). Agreement is no proof, since nodes can "
-        "lie together: what you observed yourself decides."
+        f"lie together: {decides}."
     )
 
 

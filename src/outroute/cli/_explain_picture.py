@@ -49,7 +49,7 @@ def picture(insight: Insight, positive: str | None, path: Path) -> None:
     panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _draw_said(panels[0], insight, positive, said)
     if paths:
-        _draw_paths(panels[1], paths)
+        _draw_paths(panels[1], paths, {one.node for one in found.nodes if one.verdict == "contradicted"})
     try:
         figure.savefig(path, dpi=120)
     except ValueError as error:
@@ -125,7 +125,11 @@ def _draw_said(axes: Any, insight: Insight, positive: str | None, rows: list[tup
     )
 
 
-def _draw_paths(axes: Any, paths: tuple[Pair, ...]) -> None:
+def _end(node: str, contradicted: set[str]) -> str:
+    return "your own records" if node == "own" else node[:12] + " (x)" * (node in contradicted)
+
+
+def _draw_paths(axes: Any, paths: tuple[Pair, ...], contradicted: set[str]) -> None:
     axes.axvspan(0, 1.05, color="#eef7f1", zorder=0)
     axes.axvspan(-1.05, 0, color="#fbefed", zorder=0)
     axes.axvline(0, color="0.3", linewidth=0.8, zorder=1)
@@ -134,15 +138,16 @@ def _draw_paths(axes: Any, paths: tuple[Pair, ...]) -> None:
         colour, marker, fill = styles.get(pair.verdict, (_OPEN, "o" if pair.strength > 0 else "D", "white"))
         axes.plot(pair.interval, [row, row], color=colour, linewidth=1.6, zorder=2)
         axes.scatter([pair.strength], [row], s=46, color=fill, edgecolors=colour, marker=marker, zorder=3)
-    names = [[("your own records" if end == "own" else end[:12]) for end in (one.left, one.right)] for one in paths]
-    _plain(axes, [" and ".join(pair) for pair in names])
+    ends = [[_end(one, contradicted) for one in (pair.left, pair.right)] for pair in paths]
+    _plain(axes, [" and ".join(names) for names in ends])
     axes.set_xlim(-1.05, 1.05)
     axes.set_xticks(
         [-1, -0.5, 0, 0.5, 1], ["-1\nalways opposite", "-0.5", "0\nnothing in common", "0.5", "+1\nalways alike"]
     )
     axes.set_title("Who agrees with whom: the strongest paths", loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(
-        "green corroborates, red contradicts, hollow: undecided; bars: where it may lie (90 %)",
+        "green corroborates, red contradicts, hollow: undecided; bars: where it may lie (90 %)\n"
+        "(x): a node that counts nothing, since it is contradicted",
         fontsize=9,
         color="0.35",
     )

@@ -30,8 +30,8 @@ class Behind:
         pairs: paths between these.
         undecided: of these paths, those between nodes that share too little to tell.
         unshared: of these paths, those between nodes that share no cell.
-        corroborations, contradictions: the strongest of either sign, at most `PATHS_SHOWN`, strongest first. Some may
-            be undecided; own records come first in a pair.
+        corroborations, contradictions: the strongest of either sign, at most `PATHS_SHOWN`, strongest first; the
+            strongest one of own records is always among them. Some may be undecided; own records come first in a pair.
     """
 
     nodes: int
@@ -87,6 +87,15 @@ def paths_behind(schema: Schema, evidence: Evidence, rows: NDArray[np.int64], mi
         pairs=len(pairs),
         undecided=verdicts.count("undecided"),
         unshared=verdicts.count("nothing shared"),
-        corroborations=tuple(one for one in strongest if one.strength >= LEAST)[:PATHS_SHOWN],
-        contradictions=tuple(one for one in strongest if one.strength <= -LEAST)[:PATHS_SHOWN],
+        corroborations=_shown([one for one in strongest if one.strength >= LEAST]),
+        contradictions=_shown([one for one in strongest if one.strength <= -LEAST]),
     )
+
+
+def _shown(strongest: list[Pair]) -> tuple[Pair, ...]:
+    """The first few, and in any case the first of own records: whom a reader can check."""
+    shown = strongest[:PATHS_SHOWN]
+    mine = next((one for one in strongest if one.left == OWN), None)
+    if mine is not None and mine not in shown:
+        shown[-1] = mine
+    return tuple(shown)
