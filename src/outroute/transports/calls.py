@@ -31,12 +31,12 @@ def packed(number: int, frames: Sequence[bytes]) -> list[bytes]:
     return [pack(number, frame, more=at < len(frames)) for at, frame in enumerate(frames, 1)]
 
 
-def unpack(message: bytes) -> tuple[int, bool, bytes] | None:
+def unpack(message: bytes | memoryview) -> tuple[int, bool, bytes] | None:
     """Number, whether more follow, and frame of a message; None when it is none."""
     if len(message) < HEAD_BYTES:
         return None
     flags, number = _HEAD.unpack_from(message)
-    return number, bool(flags & _MORE), message[HEAD_BYTES:]
+    return number, bool(flags & _MORE), bytes(message[HEAD_BYTES:])
 
 
 class _Call:

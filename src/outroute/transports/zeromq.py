@@ -113,11 +113,10 @@ class _Connection(Channel):
             self._calls.forget(number)
 
     def _heard(self, parts: list[zmq.Frame]) -> None:
-        data = parts[0].bytes
         if not self._reply.done():
-            self._reply.set_result(data)
+            self._reply.set_result(parts[0].bytes)
             return
-        read = unpack(data)
+        read = unpack(parts[0].buffer)
         try:
             if read is None or len(parts) != 1:
                 raise EOFError("a message that is none")
@@ -315,7 +314,7 @@ class ZeroMqLink(LinkBase):
             self._greet(way, message.bytes, fd, proved)
         elif (caller.fd, caller.proved) != (fd, proved):
             self._cut(fd)  # somebody else under the same identity
-        elif (read := unpack(message.bytes)) is None:
+        elif (read := unpack(message.buffer)) is None:
             self._cut(fd)
         elif len(caller.waiting) >= self.credit:
             self._try_send(way, pack(read[0], self.busy()))
