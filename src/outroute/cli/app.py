@@ -11,6 +11,7 @@ from outroute.cli.audit import audit
 from outroute.cli.demo import demo
 from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
+from outroute.cli.gateway import gateway
 from outroute.cli.leave import distil, publish
 from outroute.cli.log import log_app
 from outroute.cli.node import ask, confirm, observe, receive, status
@@ -63,6 +64,7 @@ app.command(rich_help_panel=_TRY)(evaluate)
 app.command(rich_help_panel=_TRY)(audit)
 app.command(rich_help_panel=_TRY)(audit)
 app.command(rich_help_panel=_NODE)(node)
+app.command(rich_help_panel=_NODE)(gateway)
 app.command(rich_help_panel=_NODE)(observe)
 app.command(rich_help_panel=_NODE)(receive)
 app.command(rich_help_panel=_NODE)(ask)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from outroute.service.server import Server
     from outroute.transports.url import Url
 
-__all__ = ["node"]
+__all__ = ["Stop", "node", "served", "show"]
 
 ORPHAN_SECONDS = 60.0
 """Seconds that a node may take to leave once its standard input has ended; nobody would notice that it hangs."""
@@ -139,7 +139,7 @@ def node(
     threadpool_limits(limits=1)
     if transport:
         link_type(parse_url(transport))  # before anything is made: a transport that cannot be used is said first
-    stop = _Stop(until_eof=until_eof)
+    stop = Stop(until_eof=until_eof)
     loaded = prepare(data_dir, schema)
     given: dict[str, Any] = {
         "transport": transport,
@@ -173,12 +173,12 @@ def node(
     server: Server | None = None
     try:
         if settings.http != "off":
-            server = _served(living, settings.http)
+            server = served(living, settings.http)
         used = 0 if joining.advertise or not living.endpoint else member_place(living.endpoint).port
         replace(settings, port=used).keep(data_dir)
         for notice in living.node.notices:
             warn(notice)
-        _show(living, server, data_dir, as_json=as_json)
+        show(living, server, data_dir, as_json=as_json)
         stop.wait()
     finally:
         try:
@@ -190,7 +190,7 @@ def node(
         say("Left the network. What this node knows is in its directory; start it again with the same command.")
 
 
-def _served(living: LivingNode, http: str) -> Server | None:
+def served(living: LivingNode, http: str) -> Server | None:
     """The HTTP interface; without its extra the node runs on without one, unless it was asked for."""
     from outroute.node.joining import place_of
 
@@ -204,7 +204,8 @@ def _served(living: LivingNode, http: str) -> Server | None:
     return Server(living, place_of(http or "127.0.0.1:0", default_host="127.0.0.1"))
 
 
-def _show(living: LivingNode, server: Server | None, directory: Path, *, as_json: bool) -> None:
+def show(living: LivingNode, server: Server | None, directory: Path, *, as_json: bool) -> None:
+    """Say where a node is, and what to do next."""
     from outroute.node.joining import SECRET_FILE
 
     secret, url = directory / SECRET_FILE, living.joining.transport
@@ -250,7 +251,7 @@ def _for_another(url: Url) -> str:
     return str(url) if link_type(url) is None else f"{url.scheme}://{url.path}{options}"
 
 
-class _Stop:
+class Stop:
     """Waits for Ctrl-C or SIGTERM; the second one ends the process without draining.
 
     Args:

@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ from outroute.node.rotating import Rotating
 from outroute.schema import Schema
 from outroute.store import State, load_identity
 from outroute.transports import Announcement, Role, UnreachableError
+from outroute.transports.serving import Counted
 
 __all__ = ["HAND_OVER_SECONDS", "LivingNode"]
 
@@ -103,6 +104,8 @@ class LivingNode:
         self._background: threading.Thread | None = None
         self.problems: dict[str, str] = {}
         """What went wrong the last time that this node did something by itself, by what it did."""
+        self.counting: list[Callable[[], Iterable[Counted]]] = []
+        """What else is counted in this process, for ``/metrics``."""
         self.started_at = self._now()
         self._sending: tuple[int, ...] = ()
         self._twin, self._twins = False, (0, False)

@@ -38,8 +38,9 @@ class _OfNode(Collector):
         yield GaugeMetricFamily("outroute_start_seconds", "When this process started", living.started_at)
         yield GaugeMetricFamily("outroute_problems", "Things that go wrong at the moment", len(living.all_problems()))
         yield _family("handed_over_total", "Packets handed over since the start", "result", living.published)
-        for one in transport.counted():
-            yield _family(one.name, one.text, one.label, dict(one.values))
+        for source in (transport.counted, *living.counting):
+            for one in source():
+                yield _family(one.name, one.text, one.label, dict(one.values))
         yield _family("announcements_total", "Announcements heard", "result", dict(transport.announcements))
         for name, traffic in (("sent", transport.traffic.sent), ("received", transport.traffic.received)):
             by_topic = {topic.value: n for topic, n in dict(traffic).items()}
