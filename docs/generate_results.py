@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hostile_results as hostile
+import leaving_results as leaving
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "experiments" / "results"
@@ -208,6 +209,8 @@ def main() -> None:
     out += plain("store", "Store and local transport")
     out += plain("ask", "Asking")
     out += plain("distil", "Distilling")
+    out += leaving.tiny()
+    out += leaving.questions()
     out += plain("failover", "Killing real processes")
     out += hostile.partition()
     out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")

@@ -124,7 +124,26 @@ def declared() -> dict[str, Json]:
         "landmarks": {"draw": 8},
         "parent": "",
     }
-    return {"heart": heart, "stay": stay, "words": words, "wide": wide, "tiny": tiny, "acts": acts}
+    blurred = {
+        "name": "blurred",
+        "fields": [
+            {"name": "age", "kind": "numeric", "low": "0", "high": "110", "unit": "years"},
+            {"name": "sex", "kind": "categorical", "categories": ["f", "m"]},
+        ],
+        "outcome": {"name": "well", "kind": "binary", "classes": ["no", "yes"]},
+        "privacy": {
+            "distiller": "cohort",
+            "k": 10,
+            "subject": "patient",
+            "noise": "0.10",
+            "dissent": 2,
+            "flip": "0.05",
+        },
+        "time": {"bucket": 86_400, "lifetime": 864_000},
+        "landmarks": {"draw": 8},
+        "parent": "",
+    }
+    return {"heart": heart, "stay": stay, "words": words, "wide": wide, "tiny": tiny, "acts": acts, "blurred": blurred}
 
 
 def make_schema(d: Json) -> Schema:
@@ -160,6 +179,9 @@ def make_schema(d: Json) -> Schema:
             distiller=Distiller[d["privacy"]["distiller"].upper()],
             k=d["privacy"]["k"],
             subject=d["privacy"]["subject"],
+            noise=Decimal(d["privacy"].get("noise", "0")),
+            dissent=d["privacy"].get("dissent", 1),
+            flip=Decimal(d["privacy"].get("flip", "0")),
         ),
         time=Time(bucket_seconds=d["time"]["bucket"], lifetime_seconds=d["time"]["lifetime"]),
         landmarks=(

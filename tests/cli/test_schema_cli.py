@@ -124,9 +124,13 @@ def test_check_warns_and_is_strict_when_asked() -> None:
     assert "4 inferred and not reviewed" in result.stderr
     assert "no unit (age, chol)" in result.stderr
     assert load(path).id.hex() in result.stdout
+    assert "no noise on conditions" in result.stderr
     run("check", "s.toml", "--strict", code=1)
+    drafted("--k", "10", "--noise", "0.1", "--dissent", "2", "--force")
     path.write_text(path.read_text().replace('unit = ""', 'unit = "x"').replace("reviewed = false", ""))
     run("check", "s.toml", "--strict")
+    assert "noise of 0.1 of the range, at least 2 with another outcome" in run("show", "s.toml").stdout
+    run("infer", "t.csv", "--outcome", "ill", "--noise", "much", code=2)
 
 
 def test_check_finds_what_is_wrong_in_a_schema() -> None:

@@ -89,7 +89,13 @@ class Agreed:
             self.outcome |= {"low": decimal(o["low"]), "high": decimal(o["high"]), "unit": text(o.get("unit", ""))}
         else:
             self.outcome["classes"] = [text(c) for c in o["classes"]]
-        self.privacy, self.time = declared["privacy"], declared["time"]
+        self.privacy, self.time = dict(declared["privacy"]), declared["time"]
+        # What is as it always was is not named.
+        for name in ("noise", "flip"):
+            written = decimal(self.privacy.pop(name, "0"))
+            self.privacy |= {} if written == "0" else {name: written}
+        if self.privacy.get("dissent", 1) == 1:
+            self.privacy.pop("dissent", None)
         self.artefact = struct.pack("<4sHHI", b"ORLM", 1, len(self.marks[0]), len(self.marks))
         self.artefact += b"".join(struct.pack(f"<{len(m)}H", *m) for m in self.marks)
         self.marks_id = sha(b"outroute landmarks v1\0", self.artefact)

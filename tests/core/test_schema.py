@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from outroute.errors import OutrouteError, SchemaError
@@ -269,6 +269,7 @@ def test_toml_round_trip(schema: Schema) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20))
 def test_any_name_survives_toml(name: str) -> None:
+    assume(name != "y")  # the outcome's
     field = categorical_field(name, categories=(name, "other"), description=name + "\n\t\x01")
     schema = schema_of(numeric_field("x", unit=name), field) if name != "x" else schema_of(field)
     back = loads(dumps(schema, unreviewed=frozenset({field.name})))

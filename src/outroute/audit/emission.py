@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.distill import Agreement, Grouping, distil, distil_single
+from outroute.distill import Agreement, Grouping, blurred, distil, distil_single
 from outroute.schema import Distiller, Privacy, unit_scale
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def of_cohorts(schema: Schema, made: Cohorts, rows: int) -> Emission:
 def floor_of(schema: Schema, k: int) -> Schema:
     """The same schema with another floor, so that what it forbids can be measured. Its id differs."""
     distiller = Distiller.SINGLE if k == 1 else Distiller.COHORT
-    return replace(schema, privacy=Privacy(distiller=distiller, k=k, subject=schema.privacy.subject))
+    if k == 1:
+        return replace(schema, privacy=Privacy(distiller=distiller, k=k, subject=schema.privacy.subject))
+    few = min(schema.privacy.dissent, k // 2)
+    return replace(schema, privacy=replace(schema.privacy, distiller=distiller, k=k, dissent=few))
 
 
 def cohorts(k: int, grouping: Grouping | None = None) -> Emitter:
@@ -107,7 +110,7 @@ def cohorts(k: int, grouping: Grouping | None = None) -> Emitter:
             made = distil_single(own, observations).cohorts
         else:
             seeded = replace(how, seed=int(rng.integers(2**31)))
-            made = distil(own, observations, k=k, grouping=seeded).cohorts
+            made = blurred(own, distil(own, observations, k=k, grouping=seeded).cohorts, rng.bytes(32))
         return of_cohorts(own, made, len(observations))
 
     return emit

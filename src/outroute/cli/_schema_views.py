@@ -9,6 +9,7 @@ from rich.table import Table as View
 from rich.text import Text
 
 from outroute.schema import (
+    DISSENT,
     MAX_SLOTS,
     Distiller,
     Field,
@@ -56,6 +57,9 @@ def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
             "distiller": schema.privacy.distiller.name.lower(),
             "k": schema.privacy.k,
             "subject": schema.privacy.subject,
+            "noise": float(schema.privacy.noise),
+            "dissent": schema.privacy.dissent,
+            "flip": float(schema.privacy.flip),
         },
         "time": {
             "bucket_seconds": schema.time.bucket_seconds,
@@ -92,14 +96,13 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
     """The whole in lines, and its fields as a table."""
     waiting = set(unreviewed)
     outcome = schema.outcome
-    cohort = schema.privacy.distiller is Distiller.COHORT
     bucket = schema.time.bucket_seconds
     rows = [
         ("schema", schema.name),
         ("id", schema.id.hex()),
         ("replaces", schema.parent.hex() or "nothing"),
         ("outcome", f"{outcome.name} ({outcome.kind.name.lower()}): {field_values(outcome)} {outcome.unit}".strip()),
-        ("leaves a node", f"cohorts of at least {schema.privacy.k} ({schema.privacy.subject})" if cohort else "single"),
+        ("leaves a node", _leaves(schema)),
         ("time", f"told to {duration_text(bucket)}, kept {duration_text(schema.time.lifetime_seconds)}"),
         ("slots", f"{schema.width} of {MAX_SLOTS}"),
         ("facets", ", ".join(item.name for item in schema.facets) or "none"),
@@ -118,6 +121,19 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
         cells = [item.name, kind, field_values(item), item.unit, str(item.weight), str(item.width), ", ".join(marks)]
         fields.add_row(*[Text(cell) for cell in cells])
     return lines, fields
+
+
+def _leaves(schema: Schema) -> str:
+    """What leaves a node, in words."""
+    privacy = schema.privacy
+    if privacy.distiller is not Distiller.COHORT:
+        return privacy.distiller.name.lower()
+    more = [f"noise of {privacy.noise} of the range"] if privacy.noise else []
+    if privacy.dissent != DISSENT:
+        more.append(f"at least {privacy.dissent} with another outcome")
+    if privacy.flip:
+        more.append(f"{privacy.flip} of outcomes drawn by lot")
+    return ", ".join([f"cohorts of at least {privacy.k} ({privacy.subject})", *more])
 
 
 def _some(names: list[str]) -> str:
@@ -146,6 +162,11 @@ def advice(schema: Schema, unreviewed: Iterable[str] = ()) -> list[str]:
         found.append(f"{cells:,} facet combinations times {len(schema.landmarks):,} landmarks: many cells stay empty")
     if schema.privacy.distiller is Distiller.COHORT and schema.privacy.k < 5:
         found.append(f"k = {schema.privacy.k} is small: an average over few people tells much about each")
+    elif schema.privacy.distiller is Distiller.COHORT and not schema.privacy.noise:
+        found.append(
+            "no noise on conditions: whoever knows a person can often tell whether it is in a packet; k = 10 and "
+            "noise = 0.1 under [privacy] make that hard and cost little (docs/founders.md)"
+        )
     if schema.time.lifetime_seconds < schema.time.bucket_seconds:
         found.append("packets expire sooner than a bucket lasts")
     return found

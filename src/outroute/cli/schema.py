@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time as clock
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,6 +60,13 @@ def infer(
         typer.Option(help="Makes the outcome yes or no: '> 15', or the value that is positive.", show_default=False),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=2, help="Fewest subjects in a packet.")] = 5,
+    noise: Annotated[
+        str,
+        typer.Option("--noise", help="Noise on conditions, as a share of their ranges; 0.1 with --k 10 is advised."),
+    ] = "0",
+    dissent: Annotated[
+        int, typer.Option("--dissent", min=0, help="Fewest members of a cohort with another outcome than most.")
+    ] = 1,
     name: Annotated[str | None, typer.Option(help="The schema's name.", show_default=False)] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write here; without it, print.", show_default=False)
@@ -79,7 +87,7 @@ def infer(
 
     outroute schema infer heart.csv --outcome num --positive "> 0" --site hospital -o heart.toml
 
-    outroute schema infer basel.csv bern.csv zurich.csv --outcome died --subject patient -o ward.toml
+    outroute schema infer basel.csv bern.csv zurich.csv --outcome died --subject patient --k 10 --noise 0.1 -o ward.toml
 
     zcat stations.csv.gz | outroute schema infer - --outcome PM2.5 --site station --time year,month,day,hour
     """
@@ -99,6 +107,8 @@ def infer(
             keep=split_names(keep),
             positive=positive,
             k=k,
+            noise=_share(noise),
+            dissent=dissent,
             name=name or (output.stem if output is not None else None),
             now=int(clock.time()),
         )
@@ -145,6 +155,14 @@ def _read_tables(
         raise DataError("Standard input is one table; give it alone", code="data.sites")
     added = site or SITE_COLUMN
     return read_sites(paths, site_column=added, columns=columns or None, delimiter=delimiter), added
+
+
+def _share(text: str) -> Decimal:
+    """A share as it is written."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise DataError(f"--noise is a share such as 0.1, not '{text[:20]}'", code="data.number") from None
 
 
 @schema_app.command()

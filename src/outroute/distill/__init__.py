@@ -8,6 +8,7 @@ again only among k subjects that are new.
 
 from __future__ import annotations
 
+from outroute.distill.blurring import blurred
 from outroute.distill.cohort import Grouping, default_window, distil
 from outroute.distill.model import (
     ROWS_PER_SUBJECT,
@@ -33,6 +34,7 @@ __all__ = [
     "Reason",
     "Waiting",
     "Withheld",
+    "blurred",
     "default_window",
     "distil",
     "distil_single",

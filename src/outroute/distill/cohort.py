@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from outroute.distill.aggregate import aggregate, agreeing
 from outroute.distill.grouping import BLOCK_ROWS, blocks_of, group_blocks, layers_of
-from outroute.distill.joining import absorb, merge_agreeing, number_parts
+from outroute.distill.joining import absorb, dissenting, merge_agreeing, number_parts
 from outroute.distill.model import Agreement, Distilled, Observations, Reason, Withheld
 from outroute.distill.rejoining import rejoin
 from outroute.distill.space import MISSING_PULL, canonical_order, embed
@@ -44,10 +44,13 @@ class Grouping:
     """How cohorts are grouped. The defaults are measured choices (``outroute.distill.measure`` prints the figures).
 
     Attributes:
-        agreement: what to do with cohorts whose outcomes all agree. None: ``MERGE``, but ``ALLOW`` where the schema's
-            distiller is ``single``, that is, where observations concern no person. On the four heart-disease
-            hospitals with k = 5 half of all cohorts agree; merging them costs .005 AUC of a kernel and gains .011 of
-            a logistic regression on packets (20 repeats, peers' packets alone), with 69 packets instead of 128.
+        agreement: what to do with cohorts whose outcomes all agree. None: ``MERGE``, but ``ALLOW`` where the schema
+            says so (``dissent`` 0) or its distiller is ``single``, that is, where observations concern no person. On
+            the four heart-disease hospitals with k = 5 half of all cohorts agree; merging them costs .005 AUC of a
+            kernel and gains .011 of a logistic regression on packets (20 repeats, peers' packets alone), with 69
+            packets instead of 128.
+        dissent: fewest members of a cohort with another outcome than its most frequent one, under ``MERGE``. None: the
+            schema's. With 1, outcomes do not all agree; with 2, who knows one member cannot know that the rest agree.
         window_seconds: buckets of one cohort start less than this apart; None: see ``default_window``.
         slot_weights: float64[D] in place of the schema's own weights; None: the schema's.
         missing_pull: see ``outroute.distill.space.MISSING_PULL``.
@@ -58,6 +61,7 @@ class Grouping:
     """
 
     agreement: Agreement | None = None
+    dissent: int | None = None
     window_seconds: int | None = None
     slot_weights: NDArray[np.float64] | None = None
     missing_pull: float = MISSING_PULL
@@ -102,11 +106,13 @@ def settle(schema: Schema, k: int | None, grouping: Grouping | None) -> tuple[in
     wanted = required_k(schema, k)
     how = grouping or Grouping()
     nobody = schema.privacy.distiller is Distiller.SINGLE
-    agreement = how.agreement or (Agreement.ALLOW if nobody else Agreement.MERGE)
+    dissent = schema.privacy.dissent if how.dissent is None else how.dissent
+    agreement = how.agreement or (Agreement.ALLOW if nobody or not dissent else Agreement.MERGE)
     return wanted, replace(
         how,
         # One observation always agrees with itself.
         agreement=Agreement.ALLOW if wanted == 1 else agreement,
+        dissent=max(1, dissent),
         window_seconds=how.window_seconds or default_window(schema),
     )
 
@@ -203,7 +209,7 @@ def form_groups(
         if whole:
             new = absorb(points[free], part, seen.subject[free], new, 2 * k - 1)
         if tag is not None:
-            new = merge_agreeing(points[free], part, seen.subject[free], tag, new)
+            new = merge_agreeing(points[free], part, seen.subject[free], tag, new, how.dissent or 1)
             if whole:
                 # Rows let go because the other group held their subject may find room in a third.
                 new = absorb(points[free], part, seen.subject[free], new, 2 * k - 1)
@@ -303,7 +309,7 @@ def finish(
     part = number_parts(seen.facet, facet_index(schema, seen.codes), seen.bucket // window)
     why = np.full(len(rows), Reason.ONE_SUBJECT, dtype=np.uint8)
     if how.agreement is not Agreement.ALLOW:
-        why[_one_label(part, _labels(seen.outcome))] = Reason.AGREES
+        why[_agree(part, _labels(seen.outcome), how.dissent or 1)] = Reason.AGREES
     if waiting is not None:
         why[waiting] = Reason.WAITING
     pairs = np.unique(np.column_stack([part, seen.subject]), axis=0)
@@ -320,8 +326,9 @@ def finish(
     )
 
 
-def _one_label(part: NDArray[np.int64], label: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Rows in whose part all labels are equal."""
-    pairs = np.unique(np.column_stack([part, label]), axis=0)
-    single = np.bincount(pairs[:, 0], minlength=1) == 1
-    return np.asarray(single[part]) if len(part) else np.zeros(0, dtype=bool)
+def _agree(part: NDArray[np.int64], label: NDArray[np.int64], dissent: int) -> NDArray[np.bool_]:
+    """Rows in whose part fewer than ``dissent`` have another label than the most frequent one, bool[n]."""
+    if not len(part):
+        return np.zeros(0, dtype=bool)
+    few = dissenting(part, label, int(part.max()) + 1) < dissent
+    return np.asarray(few[part])

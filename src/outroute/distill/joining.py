@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from outroute.distill.grouping import blocks_of
 
-__all__ = ["MAX_PAIRS", "NEAREST_TRIED", "REGION_GROUPS", "absorb", "merge_agreeing", "number_parts"]
+__all__ = ["MAX_PAIRS", "NEAREST_TRIED", "REGION_GROUPS", "absorb", "dissenting", "merge_agreeing", "number_parts"]
 
 NEAREST_TRIED = 16
 """Cohorts that a left-over row tries to join, nearest first. Beyond them it would only blur a cohort it is unlike."""
@@ -113,8 +113,9 @@ def merge_agreeing(
     subject: NDArray[np.int64],
     label: NDArray[np.int64],
     group: NDArray[np.int64],
+    dissent: int = 1,
 ) -> NDArray[np.int64]:
-    """Join every group that holds one label only to its nearest group of the same part that does not.
+    """Join every group that holds (nearly) one label only to its nearest group of the same part that does not.
 
     Where no group of the part is mixed yet, groups of different labels are first joined in pairs. Rows whose
     subject is in the other group already, and groups of a part with one label only, are let go (-1).
@@ -122,6 +123,7 @@ def merge_agreeing(
     Args:
         points: float32[n, E].
         part, subject, label, group: int64[n].
+        dissent: fewest rows of a group with another label than its most frequent one, 1 or more.
 
     Returns:
         int64[n], numbered from 0 without gaps.
@@ -133,16 +135,15 @@ def merge_agreeing(
     home = part[first]
     m = len(first)
     low = np.full(m, np.iinfo(np.int64).max)
-    high = np.full(m, -1, dtype=np.int64)
     inside = group >= 0
     np.minimum.at(low, group[inside], label[inside])
-    np.maximum.at(high, group[inside], label[inside])
-    pure = low == high
+    others = dissenting(group, label, m)
+    poor = others < dissent
     target = np.arange(m)
     holds = _subjects(group, subject, m)
-    alone = np.flatnonzero(pure)
+    alone = np.flatnonzero(poor)
     ordered = alone[np.argsort(home[alone], kind="stable")]
-    mixed_all = np.flatnonzero(~pure)
+    mixed_all = np.flatnonzero(~poor)
     mixed_all = mixed_all[np.argsort(home[mixed_all], kind="stable")]
     mixed_home = home[mixed_all]
     for mine in np.split(ordered, np.flatnonzero(np.diff(home[ordered])) + 1):
@@ -154,13 +155,58 @@ def merge_agreeing(
             for some, hubs in _near_sets(centres, mine, mixed):
                 _send(target, some, hubs, centres, holds)
             continue
+        if dissent > 1:
+            _gather(target, mine, centres, group, label, holds, dissent)
+            continue
         values, number = np.unique(low[mine], return_counts=True)
         if len(values) > 1:
             common = low[mine] == values[number.argmax()]
             _send(target, mine[~common], mine[common], centres, holds)
             hubs = np.unique(target[mine[~common]])
             _send(target, np.setdiff1d(mine[common], hubs), hubs, centres, holds)
-    return _join(group, target, subject, label)
+    return _join(group, target, subject, label, dissent)
+
+
+def dissenting(group: NDArray[np.int64], label: NDArray[np.int64], m: int) -> NDArray[np.int64]:
+    """Rows of each of m groups with another label than its most frequent one, int64[m]."""
+    inside = np.flatnonzero(group >= 0)
+    pairs, count = np.unique(np.column_stack([group[inside], label[inside]]), axis=0, return_counts=True)
+    most = np.zeros(m, dtype=np.int64)
+    np.maximum.at(most, pairs[:, 0], count)
+    return np.asarray(np.bincount(group[inside], minlength=m) - most)
+
+
+def _gather(
+    target: NDArray[np.int64],
+    mine: NDArray[np.int64],
+    centres: NDArray[np.float64],
+    group: NDArray[np.int64],
+    label: NDArray[np.int64],
+    holds: list[set[int]],
+    dissent: int,
+) -> None:
+    """Join the groups of a part none of which holds enough dissent, half of them at a time, until the hubs do.
+
+    The hubs are those that hold most of it. Whoever joins adds to the rows outside of the most frequent label and never
+    takes from them.
+    """
+    hubs = mine
+    while len(hubs) > 1:
+        now = np.where(group >= 0, target[np.maximum(group, 0)], -1)
+        others = dissenting(now, label, len(target))
+        if (others[hubs] >= dissent).any():
+            rich = hubs[others[hubs] >= dissent]
+            _send(target, hubs[others[hubs] < dissent], rich, centres, holds)
+            break
+        order = hubs[np.argsort(-others[hubs], kind="stable")]
+        hubs = np.sort(order[: (len(order) + 1) // 2])
+        _send(target, np.sort(order[(len(order) + 1) // 2 :]), hubs, centres, holds)
+    # Who went to a group that went on itself goes where that went.
+    for _ in range(len(mine)):
+        further = target[target[mine]]
+        if np.array_equal(further, target[mine]):
+            break
+        target[mine] = further
 
 
 def _near_sets(
@@ -213,9 +259,13 @@ def _send(
 
 
 def _join(
-    group: NDArray[np.int64], target: NDArray[np.int64], subject: NDArray[np.int64], label: NDArray[np.int64]
+    group: NDArray[np.int64],
+    target: NDArray[np.int64],
+    subject: NDArray[np.int64],
+    label: NDArray[np.int64],
+    dissent: int,
 ) -> NDArray[np.int64]:
-    """Carry the plan out: one row of a subject each; whatever still holds one label only is let go."""
+    """Carry the plan out: one row of a subject each; whatever still holds too little dissent is let go."""
     joined = np.where(group >= 0, target[np.maximum(group, 0)], -1)
     # The group that takes others in keeps its own rows; among newcomers the first row of a subject counts.
     stays = target[np.maximum(group, 0)] == group
@@ -228,12 +278,8 @@ def _join(
     joined[order[again]] = -1
     joined = _compact(joined)
     m = int(joined.max(initial=-1)) + 1
-    low = np.full(m, np.iinfo(np.int64).max)
-    high = np.full(m, -1, dtype=np.int64)
-    inside = joined >= 0
-    np.minimum.at(low, joined[inside], label[inside])
-    np.maximum.at(high, joined[inside], label[inside])
-    same = low == high
     if m:
+        inside = joined >= 0
+        same = dissenting(joined, label, m) < dissent
         joined[inside & same[np.maximum(joined, 0)]] = -1
     return _compact(joined)

@@ -146,6 +146,10 @@ class Identity:
         names = b"".join(sorted((self.public_key, other)))
         return Identity(hmac.new(common, b"outroute pair v1\0" + names + context, hashlib.sha256).digest())
 
+    def derived(self, context: bytes) -> bytes:
+        """A secret of this key for one purpose, 32 bytes: nobody without the key can tell it."""
+        return hmac.new(self._secret, b"outroute derived v1\0" + context, hashlib.sha256).digest()
+
     def _exchange_key(self) -> bytes:
         """The private key for X25519 that belongs to this one."""
         made: bytes = bindings.crypto_sign_ed25519_sk_to_curve25519(self._secret)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.distill import Distilled, Grouping, Observations, distil, distil_single, distil_waiting
+from outroute.distill import Distilled, Grouping, Observations, blurred, distil, distil_single, distil_waiting
 from outroute.fingerprint import address
 from outroute.identity import Identity
 from outroute.packet import PacketArray, build, commit, sign
@@ -102,7 +102,7 @@ def make_packets(
     nonce: Callable[[], bytes],
     secret: bytes,
 ) -> Made:
-    """Turn cohorts into signed packets.
+    """Turn cohorts into signed packets, with the noise that the schema asks for.
 
     Args:
         schema: the schema.
@@ -113,7 +113,11 @@ def make_packets(
         nonce: a fresh 32-byte secret at each call.
         secret: the network's, for addresses.
     """
+    single = len(distilled.cohorts) > 0 and distilled.k == 1
     c = distilled.cohorts
+    if not single:
+        # Sequence numbers are used once, so noise is never drawn twice from one key.
+        c = blurred(schema, c, identity.derived(b"noise" + schema.id + first_sequence.to_bytes(8, "little")))
     n = len(c)
     members = tuple(c.rows[c.offsets[i] : c.offsets[i + 1]] for i in range(n))
     secrets = tuple(nonce() for _ in range(n))
@@ -121,7 +125,6 @@ def make_packets(
     for i, rows in enumerate(members):
         data = observation_bytes(observations.codes[rows], observations.outcome[rows])
         commitments[i] = np.frombuffer(commit(secrets[i], data), dtype=np.uint8)
-    single = bool(n) and distilled.k == 1
     packets = build(
         schema,
         author=identity.public_key,

@@ -76,7 +76,7 @@ def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], 
     index = index.reshape(-1)[which.reshape(-1)]
     counts = mean = variance = None
     if schema.outcome.has_classes:
-        counts = class_counts(schema, packets)
+        counts = _unflipped(schema, class_counts(schema, packets))
     else:
         mean, variance = moments(schema, packets)
     return Evidence(
@@ -90,6 +90,22 @@ def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], 
         bucket=packets["bucket"].astype(np.int64),
         cell=packets["cell"].astype(np.int64),
     )
+
+
+def _unflipped(schema: Schema, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Class counts as they were, as far as they can be told, where the schema has outcomes drawn by lot.
+
+    Of n members, a share p was drawn evenly among C classes: n[c] p / C is expected of each class. What is left after
+    taking that away, but no less than nothing, in proportion to n: exact for large cohorts, while small ones keep some
+    of the rare class too much. Source: Warner 1965, "Randomized response".
+    """
+    flip = float(schema.privacy.flip)
+    if not flip or not len(counts):
+        return counts
+    size = counts.sum(axis=1, keepdims=True)
+    left = np.maximum(counts - size * flip / counts.shape[1], 0.0)
+    total = left.sum(axis=1, keepdims=True)
+    return np.where(total > 0, left / np.where(total > 0, total, 1.0) * size, counts)
 
 
 def groups_of(subject: NDArray[np.int64], bucket: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:

@@ -20,6 +20,7 @@ from outroute.schema.files import load, load_signatures, signatures_file, unrevi
 from outroute.schema.landmarks import DEFAULT_LANDMARKS, MAX_LANDMARKS, Landmarks
 from outroute.schema.migration import Migrated, Migration
 from outroute.schema.model import (
+    DISSENT,
     MAX_CATEGORIES,
     MAX_CLASSES,
     MAX_ORGANISATIONS,
@@ -48,6 +49,7 @@ from outroute.schema.toml import drawn_landmarks, dumps, duration_text, loads, p
 
 __all__ = [
     "DEFAULT_LANDMARKS",
+    "DISSENT",
     "MAX_CATEGORIES",
     "MAX_CLASSES",
     "MAX_LANDMARKS",

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from outroute.schema.model import Field, Schema
+    from outroute.schema.model import Field, Privacy, Schema
 
 __all__ = ["canonical", "canonical_fields", "decimal_text", "schema_id"]
 
@@ -75,17 +75,31 @@ def canonical(schema: Schema) -> bytes:
             "name": schema.name,
             "fields": [_field(f) for f in schema.fields],
             "outcome": outcome,
-            "privacy": {
-                "distiller": schema.privacy.distiller.name.lower(),
-                "k": schema.privacy.k,
-                "subject": schema.privacy.subject,
-            },
+            "privacy": _privacy(schema.privacy),
             "time": {"bucket": schema.time.bucket_seconds, "lifetime": schema.time.lifetime_seconds},
             "landmarks": schema.landmarks.id.hex(),
             "parent": schema.parent.hex(),
             **agreed,
         }
     )
+
+
+def _privacy(privacy: Privacy) -> dict[str, object]:
+    out: dict[str, object] = {
+        "distiller": privacy.distiller.name.lower(),
+        "k": privacy.k,
+        "subject": privacy.subject,
+    }
+    from outroute.schema.model import DISSENT
+
+    # Named only where they are not what they always were: schemas of before keep their ids.
+    if privacy.noise:
+        out["noise"] = decimal_text(privacy.noise)
+    if privacy.dissent != DISSENT:
+        out["dissent"] = privacy.dissent
+    if privacy.flip:
+        out["flip"] = decimal_text(privacy.flip)
+    return out
 
 
 def schema_id(schema: Schema) -> bytes:

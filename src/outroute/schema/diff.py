@@ -83,6 +83,15 @@ def _privacy(old: Schema, new: Schema) -> Iterator[Change]:
         yield _change(Meaning.WEAKENS, where, f"only {b.k} subjects must share a packet; before, {a.k}")
     elif b.k > a.k:
         yield _change(Meaning.NARROWS, where, f"{b.k} subjects must share a packet; before, {a.k}")
+    for name, what in (
+        ("noise", "noise on conditions"),
+        ("dissent", "members with another outcome"),
+        ("flip", "share of outcomes drawn by lot"),
+    ):
+        less, more = getattr(b, name), getattr(a, name)
+        if less != more:
+            meaning = Meaning.WEAKENS if less < more else Meaning.NARROWS
+            yield _change(meaning, where, f"{what}: {less}; before, {more}")
     if a.subject != b.subject:
         yield _change(Meaning.WEAKENS, where, f"k counts '{b.subject}'; before, '{a.subject}'")
 

@@ -24,12 +24,15 @@ from outroute.schema.landmarks import Landmarks
 __all__ = [
     "MAX_CATEGORIES",
     "MAX_CLASSES",
+    "MAX_FLIP",
     "MAX_FIELDS",
     "MAX_LIFETIME_SECONDS",
     "MAX_NAME_BYTES",
+    "MAX_NOISE",
     "MAX_ORGANISATIONS",
     "MAX_SLOTS",
     "MAX_WEIGHT",
+    "DISSENT",
     "MISSING",
     "SCALE",
     "Distiller",
@@ -62,6 +65,12 @@ ORGANISATION_BYTES = 32
 """An organisation's public key (Ed25519)."""
 MAX_ORGANISATIONS = 100
 """Organisations that a schema may name: each of them reads and signs it."""
+MAX_NOISE = Decimal("0.5")
+"""Largest noise on conditions: with more, they say nothing."""
+MAX_FLIP = Decimal("0.9")
+"""Largest share of outcomes drawn by lot: beyond, a packet says nothing of its outcomes."""
+DISSENT = 1
+"""Members with another outcome, where a schema does not say how many: outcomes do not all agree."""
 MAX_LIFETIME_SECONDS = 100 * 365 * 86_400
 """A hundred years: archival schemas live for decades, and 32 bits of seconds hold 136 years."""
 
@@ -198,11 +207,20 @@ class Privacy:
         distiller: ``COHORT`` (k subjects a packet) or ``SINGLE`` (data about no person only).
         k: fewest subjects in a packet; at least 2 for cohorts, exactly 1 for single.
         subject: what a subject is, for people ("patient", "flight").
+        noise: standard deviation of noise on every condition of a cohort, as a share of the field's declared range; 0
+            to ``MAX_NOISE``, two decimals.
+        dissent: fewest members of a cohort with another outcome than its most frequent one; 0 allows cohorts in which
+            all agree.
+        flip: share of the members of a cohort whose class is replaced by one drawn evenly; 0 to ``MAX_FLIP``, two
+            decimals. Receivers correct for it.
     """
 
     distiller: Distiller = Distiller.COHORT
     k: int = 5
     subject: str = "subject"
+    noise: Decimal = Decimal(0)
+    dissent: int = DISSENT
+    flip: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "subject", text_of(self.subject, "privacy: subject"))
@@ -211,6 +229,18 @@ class Privacy:
             raise SchemaError("privacy: distiller 'single' goes with k = 1", code="schema.privacy")
         if self.distiller is Distiller.COHORT and not 2 <= self.k <= 10_000:
             raise SchemaError("privacy: a cohort needs k between 2 and 10000", code="schema.privacy")
+        for name, value, most in (("noise", self.noise, MAX_NOISE), ("flip", self.flip, MAX_FLIP)):
+            if not (value.is_finite() and 0 <= value <= most and value == value.quantize(Decimal("0.01"))):
+                raise SchemaError(
+                    f"privacy: {name} lies between 0 and {most}, with at most two decimals", code="schema.privacy"
+                )
+        object.__setattr__(self, "dissent", whole_of(self.dissent, "privacy: dissent"))
+        if not 0 <= self.dissent <= self.k // 2 and self.distiller is Distiller.COHORT:
+            raise SchemaError(f"privacy: dissent lies between 0 and half of k ({self.k // 2})", code="schema.privacy")
+        if self.distiller is not Distiller.COHORT and (self.noise or self.flip or self.dissent != DISSENT):
+            raise SchemaError(
+                "privacy: noise, dissent and flip are about cohorts: leave them out", code="schema.privacy"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +318,11 @@ class Schema:
             raise SchemaError("the facets have too many combinations: leave facets out", code="schema.facets")
         if len(self.parent) not in (0, 32):
             raise SchemaError("parent is a schema id of 32 bytes", code="schema.parent")
+        if self.privacy.flip and not self.outcome.has_classes:
+            raise SchemaError(
+                "privacy: flip is for outcomes with classes; a numeric outcome has none to draw from",
+                code="schema.privacy",
+            )
         self._check_organisations()
         from outroute.schema.encoding import codes_problem
 

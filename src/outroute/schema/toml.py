@@ -12,6 +12,7 @@ from outroute.errors import SchemaError
 from outroute.schema.canonical import canonical_fields, decimal_text
 from outroute.schema.landmarks import DEFAULT_LANDMARKS, Landmarks, draw
 from outroute.schema.model import (
+    DISSENT,
     SCALE,
     Distiller,
     Field,
@@ -242,6 +243,9 @@ def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
         distiller=distiller,
         k=p.get("k", int, 5 if distiller is Distiller.COHORT else 1),
         subject=p.get("subject", str, "subject"),
+        noise=p.number("noise") or Decimal(0),
+        dissent=p.get("dissent", int, DISSENT),
+        flip=p.number("flip") or Decimal(0),
     )
     p.done()
     t = _Reader(r.get("time", dict, {}), "time")
@@ -312,6 +316,15 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
     p["distiller"], p["k"] = schema.privacy.distiller.name.lower(), schema.privacy.k
     p["subject"] = schema.privacy.subject
     p["k"].comment("fewest subjects in a packet")
+    if schema.privacy.noise:
+        p["noise"] = _number(schema.privacy.noise)
+        p["noise"].comment("on every condition, as a share of its range")
+    if schema.privacy.dissent != DISSENT:
+        p["dissent"] = schema.privacy.dissent
+        p["dissent"].comment("fewest members with another outcome than most")
+    if schema.privacy.flip:
+        p["flip"] = _number(schema.privacy.flip)
+        p["flip"].comment("share of outcomes replaced by lot")
     doc["privacy"] = p
     t = tomlkit.table()
     t["bucket"] = duration_text(schema.time.bucket_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from outroute.errors import DataError
 from outroute.schema import (
+    DISSENT,
     MAX_SLOTS,
     FieldKind,
     Outcome,
@@ -84,6 +86,8 @@ def infer(
     keep: Collection[str] = (),
     positive: str | None = None,
     k: int = 5,
+    noise: Decimal = Decimal(0),
+    dissent: int = DISSENT,
     name: str | None = None,
     now: int | None = None,
 ) -> Draft:
@@ -148,7 +152,7 @@ def infer(
         name=name or "draft",
         fields=fields,
         outcome=made_outcome,
-        privacy=Privacy(k=k, subject=" ".join(subject) or "case"),
+        privacy=Privacy(k=k, subject=" ".join(subject) or "case", noise=noise, dissent=dissent),
         time=_time(table, time, subjects, sites, k, now, notes),
         landmarks=drawn_landmarks(fields),
     )

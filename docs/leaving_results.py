@@ -1,0 +1,119 @@
+"""Tables about what leaves a node: tiny sites, questions, and how cohorts are made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent.parent / "experiments" / "results"
+
+NAMES = {
+    "heart": "heart",
+    "opt": "opt",
+    "azpro": "azpro",
+    "flights": "flights (a sample)",
+}
+
+
+def _load(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(found: dict[str, Any] | None) -> str:
+    if not found or found["low"] is None:
+        return "–"
+    return f"{found['mean']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f}) {found['verdict']}"
+
+
+def tiny() -> list[str]:
+    """Sites of one to four subjects."""
+    found = _load("tiny")
+    if found is None:
+        return []
+    out = [
+        "## Sites of one to four subjects",
+        "",
+        f"`python -m benchmarks.tiny --json`: tables cut into sites of one to four, k = {found['k']}; asked by somebody with "
+        "no outcomes of their own (`alone`: each site's own one to four). AUC, for azpro R2; differences are to all "
+        "records pooled through the same calculations.",
+        "",
+    ]
+    for name, label in NAMES.items():
+        if name not in found:
+            continue
+        table = found[name]
+        metric, other = ("auc", "log_loss") if "auc" in table["scores"]["alone"] else ("r2", "mae")
+        has_oo = "oo" in table["scores"]["alone"]
+        titles = [metric.upper(), "against pooled", "log-loss" if other == "log_loss" else "MAE"]
+        titles += ["OO's flights, AUC"] if has_oo else []
+        out += [
+            f"**{label}**, {table['repeats']} repeats, {table['train']:,} subjects in tiny sites, {table['test']:,} asked",
+            "",
+            "| what the sites let out | " + " | ".join(titles) + " |",
+            "|---|" + "---|" * len(titles),
+        ]
+        for way, row in table["scores"].items():
+            cells = [_three(row[metric]), _interval(row.get("against_pooled", {}).get(metric)), _three(row[other])]
+            cells += [f"{_three(row['oo']['auc'])} ({row['oo']['cases']} cases)"] if has_oo else []
+            shown = "nothing; " + way if way == "alone" else way
+            out.append(f"| {shown} | " + " | ".join(cells) + " |")
+        out.append("")
+    out += [
+        "Of shares: cohorts (median and largest number of subjects), bytes a subject to either synthesizer, processor "
+        "time a subject at the site and at each synthesizer (of the machine that measured), and for adding up and "
+        "combining everything.",
+        "",
+        "| table | cells | subjects | sites | cohorts | bytes a subject | ms a subject | ms to combine |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, label in NAMES.items():
+        for cost in found.get(name, {}).get("costs", {}).values():
+            size, time = cost["bytes_per_subject"], cost["cpu_ms_per_subject"]
+            out.append(
+                f"| {label} | {cost['cells']:,} | {cost['subjects']:,} | {cost['sites']:,} | {cost['cohorts']} "
+                f"({cost['cohort_median']:.0f}, {cost['cohort_most']:.0f}) | {size['one']:.0f} + {size['other']:.0f} | "
+                f"{time['site']:.2f}; {time['each_synthesizer']:.2f} | {cost['cpu_ms_add_up_and_combine']:.0f} |"
+            )
+    return [*out, ""]
+
+
+def questions() -> list[str]:
+    """What a question tells holders."""
+    found = _load("questions")
+    if found is None:
+        return []
+    out = [
+        "## What a question tells holders",
+        "",
+        "`python -m benchmarks.questions --json`: an observer that keeps every cell guesses the case. *Told*: share of the "
+        "variance of conditions that the question explains (0: nothing beyond what the reference rows say). *Named*: "
+        "how often its best guess of the case's cell is right. Three dangers of dummies: drawn anew for each of three "
+        "questions (ours are not), and a second question about a case that changed a little, where that moved it to "
+        "another cell (share of cases in brackets). Packets fetched and processor time of a question are ratios to plain.",
+        "",
+        "| table | questions | cells asked | told | named | named if drawn anew | named if asked from another cell | "
+        "packets | time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, table in found.items():
+        blind = table["without_question"]
+        out.append(f"| {name}, {table['landmarks']} cells | none | 0 | 0 | {_three(blind['cell_named'])} | | | | |")
+        for way, row in table["ways"].items():
+            cost = table["costs"][way]
+            anew, later = "", ""
+            if "cell_named_if_drawn_anew_and_asked_3_times" in row:
+                anew = _three(row["cell_named_if_drawn_anew_and_asked_3_times"])
+                later = (
+                    f"{_three(row['cell_named_if_asked_again_from_another_cell'])} ({row['moved_to_another_cell']:.3f})"
+                )
+            out.append(
+                f"| {name} | {way} | {row['cells_asked']:.1f} | {_three(row['told'])} | {_three(row['cell_named'])} | {anew} | "
+                f"{later} | {cost['packets_ratio']:.1f} | {cost['cpu_ratio']:.1f} |"
+            )
+    return [*out, ""]
