@@ -5,7 +5,8 @@
 Utility: every site answers its held-out cases from its own records and the others' packets, calculations elected, as in
 `outroute evaluate`, and once more from the others' packets alone. Attacks are those of `outroute audit`: membership by
 likelihood ratios (64 shadow emissions), and reconstruction in decibel above the best guess that knows public
-statistics only, by the packet's conditions, by guessing all members, and for the tenth given away most.
+statistics only: by the packet's conditions as they are and weighed as well as can be ("denoised"), by guessing all
+members, and for the tenth given away most. Differences are to the first way, paired by split.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from outroute.distill.measure import grouping_loss
 from outroute.elections import elect
 from outroute.schema import MISSING, SCALE, FieldKind, Privacy, Schema, unit_scale
 from outroute.synthesis import Evidence, Records, fit
+from outroute.trial.intervals import MARGINS, difference
 from outroute.trial.metrics import score
 
+TEST_SHARE = 0.3
 Blur = Callable[[Schema, Cohorts, np.random.Generator], Cohorts]
 
 
@@ -265,7 +268,7 @@ def useful(schema: Schema, sites: dict[str, Observations], way: Way, seed: int, 
     losses, packets = [], []
     for repeat in range(repeats):
         rng = np.random.default_rng([seed, repeat, 0x5B])
-        held = {s: rng.permutation(len(rows)) < round(0.3 * len(rows)) for s, rows in sites.items()}
+        held = {s: rng.permutation(len(rows)) < round(TEST_SHARE * len(rows)) for s, rows in sites.items()}
         train = {s: rows.take(~held[s]) for s, rows in sites.items()}
         made = {s: way.make(schema, rows, rng) for s, rows in train.items()}
         packets.append(sum(len(c) for c in made.values()))
@@ -323,7 +326,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = options(__doc__)
     parser.add_argument("--tables", nargs="+", choices=("heart", "opt", "azpro"), default=["heart", "opt", "azpro"])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--seed", type=int, default=500, help="another than that of published figures, for choosing")
+    parser.add_argument("--seed", type=int, default=0, help="500 is the one by which the advised setting was chosen")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--shadows", type=int, default=64)
     args = parser.parse_args(arguments)
@@ -338,7 +341,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             made = WAYS[way]
             found[name][way] = useful(data.schema, sites, made, args.seed, repeats)
             found[name][way] |= attacked(data.schema, sites, made, args.seed, shadows)
+            first = found[name][args.ways[0]]
+            found[name][way]["against_first"] = {
+                metric: difference(
+                    (np.array(values) - np.array(first["each"][metric])).tolist(),
+                    metric=metric.split(", ")[1],
+                    margin=MARGINS[metric.split(", ")[1]],
+                    test_to_train=TEST_SHARE / (1 - TEST_SHARE),
+                ).to_json()
+                for metric, values in found[name][way]["each"].items()
+            }
             print(f"{name} {way}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    for name in args.tables[: 1 if args.quick else None]:
+        for row in found[name].values():
+            del row["each"]
     show(found, args.json)
     return found
 

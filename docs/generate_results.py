@@ -211,6 +211,7 @@ def main() -> None:
     out += plain("distil", "Distilling")
     out += leaving.tiny()
     out += leaving.questions()
+    out += leaving.cohorts()
     out += plain("failover", "Killing real processes")
     out += hostile.partition()
     out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")
