@@ -238,7 +238,8 @@ def show(living: LivingNode, server: Server | None, directory: Path, *, as_json:
         also = "" if url.scheme == "dht" else f" --transport {_for_another(url)}"
         also += f" --join {living.endpoint}" if living.endpoint else ""
         also += f" --secret-file COPY-OF-{secret}" if own else ""
-        say(f"Another node: outroute node --schema SCHEMA --data-dir DIR{also}")
+        if url.scheme != "local":  # which ends with this process
+            say(f"Another node: outroute node --schema SCHEMA --data-dir DIR{also}")
         say(f"In another terminal: outroute observe TABLE --case COLUMN --node {directory}. Ctrl-C ends this node.")
     sys.stdout.flush()
 

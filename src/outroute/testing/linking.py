@@ -15,9 +15,10 @@ from outroute.errors import TransportError
 from outroute.identity import Identity, node_id
 from outroute.testing.making import identity
 from outroute.testing.rigs import asynchronous
-from outroute.transports import CREDIT_FRAMES, FRAME_BYTES, Frame, FrameReason, Kind, UnreachableError, decode
+from outroute.transports import CREDIT_FRAMES, FRAME_BYTES, Frame, FrameReason, Kind, UnreachableError, decode, encode
 from outroute.transports.channel import ChannelReason, Secrets
 from outroute.transports.links import LinkMaker, MemberLink
+from outroute.transports.refusals import REFUSALS_FREE
 from outroute.transports.registry import link_of
 
 __all__ = ["ANNA", "BERT", "EVE", "LinkContract", "Pair", "Stranger", "until"]
@@ -222,6 +223,19 @@ class LinkContract:
             busy = [one for one in kinds if isinstance(one, Frame) and one.kind is Kind.BUSY]
             assert (len(busy), len(pair.heard)) == (7, 3)
             assert (await anna.request(BERT.id, b"later"))[0] == b"later"
+
+    @asynchronous
+    async def test_who_sends_what_is_refused_has_to_wait(self, link: LinkMaker) -> None:
+        rubbish = encode(Frame(kind=Kind.REFUSED))  # comes back as the reply, which is what is looked at
+        async with Pair(link) as pair:
+            anna = pair.caller()
+            for _ in range(REFUSALS_FREE):
+                await anna.request(BERT.id, rubbish)
+            assert pair.bert.dropped["held up"] == 0
+            for _ in range(2):
+                await anna.request(BERT.id, rubbish)
+            assert pair.bert.dropped["held up"] > 0
+            assert (await anna.request(BERT.id, b"good"))[0] == b"good"
 
     @asynchronous
     async def test_a_node_that_comes_back_at_its_place_is_reached_again(self, link: LinkMaker) -> None:

@@ -45,7 +45,7 @@ from outroute.transports.links import (
 )
 from outroute.transports.places import is_place
 from outroute.transports.refusals import Refusals
-from outroute.transports.url import Url
+from outroute.transports.url import Url, bad
 from outroute.transports.working import Worker
 
 __all__ = ["REFUSAL_BYTES", "LinkBase"]
@@ -94,6 +94,8 @@ class LinkBase(ABC):
             TransportError: the URL cannot be used.
         """
         url.only(cls.options)
+        if url.path.strip("/"):
+            raise bad(str(url), f"{url.scheme}:// has no path: write {url.scheme}://HOST:PORT")
         return cls
 
     def __init__(

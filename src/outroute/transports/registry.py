@@ -215,10 +215,15 @@ def link_type(url: Url) -> Any | None:
 
     Raises:
         MissingExtraError: a part of it is not installed.
-        TransportError: there is no such transport.
+        TransportError: there is no such transport, or the URL of a link cannot be used.
     """
     found = entry_of(url).load()
-    return found if hasattr(found, "from_url") else None
+    if not hasattr(found, "from_url"):
+        return None
+    if url.user or url.password or "," in url.place:
+        raise bad(str(url), f"{url.scheme}:// names one place and nobody: write {url.scheme}://HOST:PORT")
+    found.from_url(url)
+    return found
 
 
 def link_of(url: Url | str) -> LinkMaker:

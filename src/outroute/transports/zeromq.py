@@ -208,9 +208,7 @@ class ZeroMqLink(LinkBase):
         Raises:
             TransportError: the URL has a path, an option that is none, or would go without security over a network.
         """
-        url.only(cls.options)
-        if url.path.strip("/"):
-            raise bad(str(url), "zeromq:// has no path: write zeromq://HOST:PORT")
+        super().from_url(url)
         security = url.options.get("security", "on")
         if security not in ("on", "off"):
             raise bad(str(url), "security is on or off")

@@ -1,0 +1,59 @@
+"""What all links share and no link can change: how long somebody who was away is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from outroute.transports import UnreachableError
+from outroute.transports.linking import LinkBase
+from outroute.transports.links import RETRY_SECONDS, Channel
+from store.making import identity
+from transports.rigs import asynchronous
+
+ANNA, BERT = identity(1), identity(2)
+
+
+class Nowhere(LinkBase):
+    """A link that reaches nobody, and notes when it tried."""
+
+    def __init__(self) -> None:
+        super().__init__(ANNA, handle=lambda *_: [], endpoint_of=lambda _: "127.0.0.1:9")
+        self.tried: list[float] = []
+
+    async def listen(self, host: str = "", port: int = 0) -> str:
+        return "127.0.0.1:9"
+
+    async def connect(self, member: bytes, place: str) -> Channel:
+        self.tried.append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError("nobody is there")
+
+
+@asynchronous
+async def test_who_was_away_is_called_later_each_time() -> None:
+    link = Nowhere()
+    said = set()
+    while len(link.tried) < 5:
+        with pytest.raises(UnreachableError) as error:
+            await link.request(BERT.id, b"x")
+        said.add("away just now" in str(error.value))
+        await asyncio.sleep(0.001)
+    assert said == {True, False}  # asked in between, nobody was called
+    gaps = [after - before for before, after in zip(link.tried, link.tried[1:], strict=False)]
+    assert all(gap >= RETRY_SECONDS[0] * 2**number for number, gap in enumerate(gaps))
+    for _ in range(20):
+        link._down[BERT.id] = (0.0, link._down[BERT.id][1])
+        with pytest.raises(UnreachableError):
+            await link.request(BERT.id, b"x")
+    assert link._down[BERT.id][1] == RETRY_SECONDS[1]
+    await link.close()
+
+
+@asynchronous
+async def test_many_who_ask_at_once_make_one_call() -> None:
+    link = Nowhere()
+    done = await asyncio.gather(*(link.request(BERT.id, b"x") for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(one, UnreachableError) for one in done)
+    assert len(link.tried) == 1
+    await link.close()
