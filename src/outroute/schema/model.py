@@ -360,6 +360,9 @@ class Schema:
         # Without what it has worked out about itself, some of which cannot be pickled.
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def __hash__(self) -> int:
+        return hash(self.id)  # kept, unlike that of all fields: caches ask for it with every batch of packets
+
     @cached_property
     def width(self) -> int:
         """Slots that the conditions take."""

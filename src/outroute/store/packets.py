@@ -7,6 +7,7 @@ indexed by a 64-bit hash and compared in full. Every call commits once, however 
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from outroute.store.cells import (
     layout_1,
 )
 from outroute.store.database import Database
-from outroute.store.rows import identity_of, rows_of
+from outroute.store.rows import Rows, identity_of, rows_of
 from outroute.store.slots import Row, Slot, decide, load_slots
 
 __all__ = ["ANSWER_CAP", "CELL_LIMIT", "GRACE_SECONDS", "CellEntries", "Fetched", "PacketStore"]
@@ -40,6 +41,7 @@ __all__ = ["ANSWER_CAP", "CELL_LIMIT", "GRACE_SECONDS", "CellEntries", "Fetched"
 #: Cells whose counters stay in memory: about 20 MiB.
 _CELLS_CACHED = 65_536
 
+_INSERT = "INSERT INTO packets VALUES (?, ?, ?, ?, ?, ?, ?)"
 _APPLICATION = 0x6F726B70  # "orkp"
 
 
@@ -128,6 +130,10 @@ class PacketStore:
                 numbers = [cells[names[i]].id for i in live]
                 keys = [(number, rows.slot_keys[i]) for number, i in zip(numbers, live, strict=True)]
                 found = load_slots(connection, list(zip(numbers, rows.slots[live].tolist(), strict=True)))
+                if not found and len(set(keys)) == len(keys) and not rows.withdrawn.any():
+                    outcome[live] = Kept.STORED
+                    self._write_new(connection, cells, numbers, rows, live, outcome, now)
+                    return outcome
                 slots: dict[tuple[int, bytes], Slot] = {}
                 for i, key in zip(live, keys, strict=True):
                     slot = slots.get(key)
@@ -147,6 +153,41 @@ class PacketStore:
             self._cells.clear()
             raise
         return outcome
+
+    def _write_new(
+        self,
+        connection: sqlite3.Connection,
+        cells: Mapping[bytes, Cell],
+        numbers: list[int],
+        rows: Rows,
+        live: list[int],
+        outcome: NDArray[np.uint8],
+        now: int,
+    ) -> None:
+        """What ``_write`` does where nothing was in any slot and each packet has its own: as most often."""
+        ids = range(self._next_row, self._next_row + len(live))
+        self._next_row += len(live)
+        expires = rows.expires[live].tolist()
+        connection.executemany(
+            _INSERT,
+            zip(
+                ids,
+                numbers,
+                rows.slots[live].tolist(),
+                itertools.repeat(int(Part.PACKET)),
+                expires,
+                rows.authors[live].tolist(),
+                [rows.bodies[i] for i in live] if len(live) < len(rows.bodies) else rows.bodies,
+                strict=False,
+            ),
+        )
+        by_id = {cell.id: cell for cell in cells.values()}
+        for number, soonest in zip(numbers, expires, strict=True):
+            cell = by_id[number]
+            cell.packets += 1
+            if soonest < cell.soonest:
+                cell.soonest = soonest
+        self._count(connection, by_id, dict(zip(ids, live, strict=True)), outcome, now)
 
     def _write(
         self,
@@ -187,9 +228,19 @@ class PacketStore:
             return
         connection.executemany("DELETE FROM packets WHERE id = ?", gone)
         connection.executemany("UPDATE packets SET part = ?, expires = ? WHERE id = ?", changed)
-        connection.executemany("INSERT INTO packets VALUES (?, ?, ?, ?, ?, ?, ?)", inserts)
-        for number in touched:
-            cell = by_id[number]
+        connection.executemany(_INSERT, inserts)
+        self._count(connection, {number: by_id[number] for number in touched}, index_of_row, outcome, now)
+
+    def _count(
+        self,
+        connection: sqlite3.Connection,
+        touched: Mapping[int, Cell],
+        index_of_row: Mapping[int, int],
+        outcome: NDArray[np.uint8],
+        now: int,
+    ) -> None:
+        """Write the counters of cells that have changed, and cut those that are over their limit."""
+        for cell in touched.values():
             cell.summary = None
             if cell.packets > self._cell_limit + CUT_SLACK or cell.marks > MARK_LIMIT + CUT_SLACK:
                 for row_id in self._cut(connection, cell, now):
@@ -197,7 +248,7 @@ class PacketStore:
                         outcome[index_of_row[row_id]] = Kept.LEFT_OUT
         connection.executemany(
             "UPDATE cells SET soonest = ?, packets = ?, marks = ? WHERE id = ?",
-            [(by_id[n].soonest, by_id[n].packets, by_id[n].marks, n) for n in touched],
+            [(cell.soonest, cell.packets, cell.marks, number) for number, cell in touched.items()],
         )
 
     def _cut(self, connection: sqlite3.Connection, cell: Cell, now: int) -> list[int]:

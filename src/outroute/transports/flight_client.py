@@ -112,7 +112,7 @@ class FlightStream(Channel):
         self._calls, self._errors = Calls(), errors()
         self._loop = asyncio.get_running_loop()
         self._out: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._room = asyncio.Semaphore(max(link.credit, 1))
+        self._most = max(link.credit, 1)
         self._writing = threading.Thread(target=self._write, name="outroute-flight-write", daemon=True)
         self._reading = threading.Thread(target=self._read, name="outroute-flight-read", daemon=True)
         self._writing.start()
@@ -120,10 +120,10 @@ class FlightStream(Channel):
 
     async def exchange(self, frame: bytes) -> Sequence[bytes]:
         """See ``Channel.exchange``."""
-        await self._room.acquire()  # freed when the frame is written: who gives up leaves his frame in the queue
         if self.over:
-            self._room.release()
             raise EOFError("the stream has ended")
+        if self._out.qsize() >= self._most:  # who gives up leaves his frame in the queue
+            return [LinkBase.busy()]
         number = self._calls.begin()
         try:
             self._out.put((number, frame))
@@ -140,7 +140,6 @@ class FlightStream(Channel):
                     self._writer.write_metadata(head)
                 else:
                     self._writer.write_with_metadata(batch, head)
-                self._tell(self._room.release)
 
     def _read(self) -> None:
         """In a thread of its own: replies in, until the stream ends."""
@@ -183,7 +182,6 @@ class FlightStream(Channel):
         self._link.ended(self)
         self._calls.fail(why)
         self._out.put(None)
-        self._room.release()
         self._reader.cancel()  # wakes the thread that reads
 
     def close(self) -> None:

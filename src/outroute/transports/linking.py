@@ -318,7 +318,9 @@ class LinkBase(ABC):
         if self._closed:
             raise TransportError("this link is closed: open the node again", code="transport.closed")
         task = self._open.get(member)
-        if task is not None and (opened := _opened(task)) is not None and opened.over:
+        if task is not None and (opened := _opened(task)) is not None:
+            if not opened.over:
+                return opened
             task = None
         if task is None:
             until, _ = self._down.get(member, (0.0, 0.0))
