@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import audit_results as audit
 import hostile_results as hostile
 import leaving_results as leaving
 
@@ -225,6 +226,8 @@ def main() -> None:
     out += plain("paths", "Paths", "--nodes 100000 ")
     out += plain("elections", "Elections for one question", "--packets 100000 --nodes 1000 ")
     out += plain("hire", "Hire")
+    out += audit.section()
+    audit.write_page()
     notes = HERE / "results_notes.md"
     if notes.exists():
         out += [notes.read_text().rstrip(), ""]

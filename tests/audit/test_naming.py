@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 
@@ -50,3 +51,13 @@ def test_coarse_numbers_hide_the_members() -> None:
     assert found is not None
     assert found.solved > 0.5
     assert found.precision < 0.6
+
+
+def test_noise_hides_the_members_though_the_attacker_allows_for_it() -> None:
+    emit = cohorts(5, noise=Decimal("0.2"))
+    site = name_members(SCHEMA, observed(SCHEMA, 80, 4), emit, np.random.default_rng(0), packets=6)
+    assert site is not None
+    found = named([site])
+    assert found is not None
+    assert found.solved > 0.5
+    assert found.precision < 0.7

@@ -171,8 +171,9 @@ def _shown(scale: FieldScale, x: NDArray[np.float64], y: NDArray[np.float64], co
         if knows_outcome:
             far = far + ((y[rows][:, None, :] - emission.outcome[None, :, :]) ** 2).sum(axis=2)
         said = np.hstack([emission.x, emission.outcome])[:, columns]
-        said = np.where(np.isnan(said), np.nanmean(said, axis=0) if len(said) else 0.0, said)
-        said = np.nan_to_num(said)
+        there = ~np.isnan(said)
+        usual = np.where(there, said, 0.0).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+        said = np.where(there, said, usual)
         order = np.argsort(far, axis=1, kind="stable")[:, :NEAREST]
         nearest = said[order[:, 0]]
         around = said[order].mean(axis=1)

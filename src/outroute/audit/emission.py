@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,8 @@ class Emission:
         outcome: float64[m, C] class shares, or float64[m, 1] the mean in unit scale of the declared range.
         bucket: int64[m], observed-at bucket, seconds since 1970.
         facet: int64[m], number of the combination of exact-match facets.
+        noise: standard deviation of noise on conditions, in unit scale; public, since it stands in the schema.
+        flip: share of outcomes drawn by lot; public too.
         packet_of: int64[n], the packet that condenses each observation, -1 where it stayed at home. The truth: no
             attack reads it.
     """
@@ -47,6 +50,8 @@ class Emission:
     bucket: NDArray[np.int64]
     facet: NDArray[np.int64]
     packet_of: NDArray[np.int64]
+    noise: float = 0.0
+    flip: float = 0.0
 
     def __len__(self) -> int:
         return len(self.size)
@@ -83,6 +88,8 @@ def of_cohorts(schema: Schema, made: Cohorts, rows: int) -> Emission:
         bucket=made.bucket,
         facet=made.facet,
         packet_of=packet_of,
+        noise=float(schema.privacy.noise),
+        flip=float(schema.privacy.flip),
     )
 
 
@@ -95,12 +102,13 @@ def floor_of(schema: Schema, k: int) -> Schema:
     return replace(schema, privacy=replace(schema.privacy, distiller=distiller, k=k, dissent=few))
 
 
-def cohorts(k: int, grouping: Grouping | None = None) -> Emitter:
+def cohorts(k: int, grouping: Grouping | None = None, *, noise: Decimal | None = None) -> Emitter:
     """Cohorts of at least k subjects, made all at once as a node makes them; k = 1 is one packet a record.
 
     Args:
         k: subjects in a packet; the schema's own floor is set aside, so that what it forbids can be measured.
         grouping: how to group; None: as for data about persons, whatever the schema says.
+        noise: on conditions, as a share of their ranges; None: the schema's.
     """
     how = grouping or Grouping(agreement=Agreement.MERGE)
 
@@ -109,6 +117,8 @@ def cohorts(k: int, grouping: Grouping | None = None) -> Emitter:
         if k == 1:
             made = distil_single(own, observations).cohorts
         else:
+            if noise is not None:
+                own = replace(own, privacy=replace(own.privacy, noise=noise))
             seeded = replace(how, seed=int(rng.integers(2**31)))
             made = blurred(own, distil(own, observations, k=k, grouping=seeded).cohorts, rng.bytes(32))
         return of_cohorts(own, made, len(observations))

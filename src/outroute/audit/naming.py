@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from outroute.audit.emission import outcome_numbers
-from outroute.audit.traces import could_hold
+from outroute.audit.traces import NOISE_REACH, could_hold
 from outroute.schema import unit_scale
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ PACKETS = 12
 """Packets of a site that are solved."""
 NODES = 2_000
 """Branches of one integer programme at most: about a second; what is not solved by then counts as not named."""
+LOOSE_NODES = 200
+"""The same where noise or coarse numbers leave many subsets that fit, and the nearest is searched for."""
+LOOSE = 1e-3
+"""Tolerance above which the nearest subset is searched for, and not just one that fits."""
 TOLERANCE = 1.0 / 65534
 """How far a packet's number may lie from the mean of its members: rounding, by largest remainder for shares."""
 
@@ -105,7 +109,7 @@ def name_members(
         emit: the distiller under attack.
         rng: draws who is in, and the packets that are attacked.
         packets: packets attacked at most.
-        tolerance: see ``TOLERANCE``; where numbers are coarser or noisy, give how much.
+        tolerance: see ``TOLERANCE``; where numbers are coarser, give how much. Noise is allowed for by itself.
         step: told how many packets are done.
     """
     rows = observations.take(np.flatnonzero(~np.isnan(observations.outcome)))
@@ -120,11 +124,13 @@ def name_members(
     possible = could_hold(x, y, emission)
     possible &= rows.facet[:, None] == emission.facet[None, :]
     values, means = np.hstack([x, y]), np.hstack([emission.x, emission.outcome])
+    allowed = np.full(values.shape[1], tolerance + NOISE_REACH * emission.noise)
+    allowed[x.shape[1] :] = 1.0 if emission.flip else tolerance
     chosen = rng.permutation(len(emission))[:packets]
     members = right = wrong = strangers = solved = 0
     for number, packet in enumerate(chosen.tolist()):
         held = np.flatnonzero(possible[:, packet])
-        found = _solve(np.nan_to_num(values[held] - means[packet]), float(emission.size[packet]), tolerance)
+        found = _solve(np.nan_to_num(values[held] - means[packet]), float(emission.size[packet]), allowed)
         real = truth == packet
         members += int(real.sum())
         if found is not None:
@@ -145,29 +151,39 @@ def name_members(
     )
 
 
-def _solve(apart: NDArray[np.float64], size: float, tolerance: float) -> NDArray[np.bool_] | None:
+def _solve(apart: NDArray[np.float64], size: float, tolerance: NDArray[np.float64]) -> NDArray[np.bool_] | None:
     """A subset of so many rows whose deviations sum to zero in every column, bool[n]; None where none was found.
+
+    Where more than rounding is allowed for, the subset whose sums lie nearest to zero (in units of what is allowed,
+    summed over columns) among those that the search comes by.
 
     Args:
         apart: float64[n, E], deviations of candidates from the packet; 0 where the candidate has no value.
         size: rows of the subset, as the packet says.
-        tolerance: of the mean, in every column.
+        tolerance: float64[E], of the mean.
     """
-    count = round(size)
-    if not 0 < count <= len(apart):
+    count, n = round(size), len(apart)
+    if not 0 < count <= n:
         return None
     use = np.abs(apart).max(axis=0) > tolerance
-    equations = np.vstack([apart.T[use], np.ones(len(apart))])
-    slack = np.append(np.full(int(use.sum()), tolerance * count), 0.25)
-    middle = np.append(np.zeros(int(use.sum())), count)
+    m = int(use.sum())
+    slack = tolerance[use] * count
+    loose = bool((tolerance > LOOSE).any())
+    # With slack to spend, one more variable a column says how far its sum lies from zero.
+    blocks = [apart.T[use] / slack[:, None], *([-np.eye(m)] if loose else [])]
+    rows = [LinearConstraint(np.hstack(blocks), -np.inf, 0.0 if loose else 1.0)]
+    blocks = [-apart.T[use] / slack[:, None], *([-np.eye(m)] if loose else [])]
+    rows.append(LinearConstraint(np.hstack(blocks), -np.inf, 0.0 if loose else 1.0))
+    extra = m if loose else 0
+    rows.append(LinearConstraint(np.append(np.ones(n), np.zeros(extra))[None, :], count - 0.25, count + 0.25))
     result = milp(
-        np.zeros(len(apart)),
-        constraints=LinearConstraint(equations, middle - slack, middle + slack),
-        integrality=np.ones(len(apart), dtype=np.int64),
+        np.append(np.zeros(n), np.ones(extra)),
+        constraints=rows,
+        integrality=np.append(np.ones(n, dtype=np.int64), np.zeros(extra, dtype=np.int64)),
         bounds=Bounds(0, 1),
-        options={"node_limit": NODES},
+        options={"node_limit": LOOSE_NODES if loose else NODES},
     )
-    return None if result.x is None else np.asarray(result.x > 0.5)
+    return None if result.x is None else np.asarray(result.x[:n] > 0.5)
 
 
 def named(sites: list[Naming]) -> Named | None:

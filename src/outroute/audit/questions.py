@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from outroute.audit.scores import FieldScale, decibel
 from outroute.fingerprint import cells
-from outroute.schema import unit_scale
+from outroute.node.discretion import Discretion, cover
+from outroute.schema import facet_index, unit_scale
 
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
-__all__ = ["Questioned", "View", "asked_cells", "guess_cases", "questioned"]
+__all__ = ["Questioned", "View", "asked_cells", "asked_discreetly", "guess_cases", "questioned"]
 
 PROBES = 4
 """Cells that a node asks by default."""
@@ -75,6 +76,27 @@ def asked_cells(schema: Schema, codes: NDArray[np.uint16], probes: int = PROBES)
     """Which cells each case asks, bool[n, landmarks], as a node does it: the nearest ones."""
     out = np.zeros((len(codes), len(schema.landmarks)), dtype=bool)
     np.put_along_axis(out, cells(schema, codes, probes), True, axis=1)
+    return out
+
+
+def asked_discreetly(
+    schema: Schema, codes: NDArray[np.uint16], discretion: Discretion, secret: bytes, probes: int = PROBES
+) -> NDArray[np.bool_]:
+    """Which cells each case asks, bool[n, landmarks], when a node asks for more than it needs.
+
+    Args:
+        schema: the schema.
+        codes: uint16[n, D].
+        discretion: whole groups of cells, or dummies.
+        secret: 32 bytes of the asking node alone, by which dummies are drawn.
+        probes: nearest cells of a case.
+    """
+    facet = facet_index(schema, codes)
+    out = np.zeros((len(codes), len(schema.landmarks)), dtype=bool)
+    for row in range(len(codes)):
+        part = slice(row, row + 1)
+        pairs = cover(schema, codes[part], facet[part], probes=probes, discretion=discretion, secret=secret)
+        out[row, [cell for _, cell in pairs]] = True
     return out
 
 

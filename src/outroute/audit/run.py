@@ -20,7 +20,7 @@ from outroute.audit.inversion import available
 from outroute.audit.linkage import link, linked
 from outroute.audit.membership import judge, membership_pairs
 from outroute.audit.naming import name_members, named
-from outroute.audit.questions import questioned
+from outroute.audit.questions import asked_cells, asked_discreetly, questioned
 from outroute.audit.reconstruction import reconstruct, summarise
 from outroute.audit.schemas import landmark_membership, schema_leaks
 from outroute.audit.scores import FieldScale, psnr, ssim
@@ -29,6 +29,7 @@ from outroute.audit.utility import federated_utility, packet_utility, utility_sp
 from outroute.datasets import Dataset, GroupKind
 from outroute.distill import Observations
 from outroute.errors import DataError
+from outroute.node.discretion import Discretion
 from outroute.schema import encode, encode_outcome, facet_index, unit_scale
 from outroute.trial.parallel import single_threaded
 
@@ -319,16 +320,28 @@ def _schema(
 def _questions(
     schema: Schema, used: Mapping[str, Observations], scale: FieldScale, seed: int
 ) -> dict[str, dict[str, Any] | None]:
-    """What addresses asked tell, for one, four and sixteen cells; the attacker has the other sites' records."""
-    names = list(used)
-    out: dict[str, dict[str, Any] | None] = {}
+    """What addresses asked tell, by how a node asks; the attacker has the other sites' records."""
+    target = max(used, key=lambda name: (len(used[name]), name))
+    others = [rows.codes for name, rows in used.items() if name != target]
+    rows = used[target].codes
+    mine, known = (rows, np.vstack(others)) if others else (rows[::2], rows[1::2])
+    most = 300
+    draw = _rng(seed, "questions")
+    mine, known = (part[np.sort(draw.permutation(len(part))[:most])] for part in (mine, known))
+    ways: dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]] = {}
     for probes in (1, 4, 16):
-        target = max(names, key=lambda name: (len(used[name]), name))
-        others = [used[name].codes for name in names if name != target]
-        rows = used[target].codes
-        asked, known = (rows, np.vstack(others)) if others else (rows[::2], rows[1::2])
-        found = questioned(schema, asked, known, _rng(seed, f"questions {probes}"), probes=probes, scale=scale)
-        out[f"{probes} cells" if probes > 1 else "1 cell"] = None if found is None else found.to_json()
+        name = "plain, 1 cell" if probes == 1 else f"plain, {probes} cells"
+        ways[name] = (asked_cells(schema, mine, probes), asked_cells(schema, known, probes))
+    for name, discretion in (("coarse=16", Discretion(group=16)), ("dummies=3", Discretion(dummies=3))):
+        # The attacker draws dummies by a secret of its own: the asker's is not known to it.
+        pair = (asked_discreetly(schema, part, discretion, draw.bytes(32)) for part in (mine, known))
+        ways[name] = tuple(pair)  # type: ignore[assignment]
+    out: dict[str, dict[str, Any] | None] = {}
+    for name, (asked, theirs) in ways.items():
+        found = questioned(
+            schema, mine, known, _rng(seed, f"questions {name}"), asked=asked, reference_asked=theirs, scale=scale
+        )
+        out[name] = None if found is None else found.to_json()
     return out
 
 

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from outroute.distill import Observations
     from outroute.schema import Schema
 
-__all__ = ["could_hold", "distances", "traces"]
+__all__ = ["NOISE_REACH", "could_hold", "distances", "traces"]
 
 CHUNK_CELLS = 4_000_000
 """Numbers of one block of record x packet x slot: 32 MB."""
 ROUNDING = 2.0 / 65534
 """A packet's numbers are rounded to 16 bits, shares by largest remainder: up to one code away, with a spare."""
+NOISE_REACH = 3.0
+"""Standard deviations of noise that an attacker allows for: more is seen in one slot of 400."""
 MISSING_COST = 4.0
 """Squared distance, in field variances, of a packet that lacks a field which the record has: it cannot hold it."""
 FAR = 1e3
@@ -58,7 +60,8 @@ def could_hold(x: NDArray[np.float64], outcome: NDArray[np.float64], emission: E
     """Which packets could be means that include each record, by arithmetic alone, bool[n, m].
 
     A mean of s values between 0 and 1, one of which is v, lies between v / s and 1 - (1 - v) / s. The same holds for
-    shares of categories and of classes. That excludes, for example, every packet without the record's category.
+    shares of categories and of classes. That excludes, for example, every packet without the record's category. Where
+    the schema asks for noise, the attacker allows for as much of it as there ever is.
 
     Args:
         x: float64[n, D].
@@ -68,12 +71,14 @@ def could_hold(x: NDArray[np.float64], outcome: NDArray[np.float64], emission: E
     values = np.hstack([x, outcome])
     packets = np.hstack([emission.x, emission.outcome])
     size = np.maximum(emission.size, 1.0)
+    slack = np.full(values.shape[1], ROUNDING + NOISE_REACH * emission.noise)
+    slack[x.shape[1] :] = 1.0 if emission.flip else ROUNDING
     out = np.empty((len(values), len(packets)), dtype=bool)
     step = max(1, CHUNK_CELLS // max(packets.size, 1))
     for at in range(0, len(values), step):
         part = values[at : at + step, None, :]
-        fits = part / size[None, :, None] <= packets + ROUNDING
-        fits &= packets <= 1 - (1 - part) / size[None, :, None] + ROUNDING
+        fits = part / size[None, :, None] <= packets + slack
+        fits &= packets <= 1 - (1 - part) / size[None, :, None] + slack
         # A field that the record lacks says nothing; one that only the packet lacks excludes it (NaN compares false).
         out[at : at + step] = (fits | np.isnan(part)).all(axis=2)
     return out

@@ -1,0 +1,131 @@
+"""Every attack of `outroute audit` on the real tables, at several sizes of cohorts, beside federated averaging.
+
+    OUTROUTE_DATA=... python -m benchmarks.audit heart flights opt digits --json
+    python -m benchmarks.audit heart --ks 1 5 --shadows 64
+
+For every attack the advantage over guesses that know only public statistics, membership with its true-positive rates at
+0.1 % and 1 % and the most exposed tenth, and what the same setting is worth. The worth is a light stand-in (one linear
+model on packets, or federated averaging of the same model, tested on held-out subjects of all sites; nobody keeps own
+records, nothing is recalibrated); `benchmarks.figures` has the full trial. Searches in gradients need the extra
+`audit`, flights the extra `demo`. With --save DIR each finished table is kept in DIR/audit.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._byzantine_tables import load
+from benchmarks.common import options, rounded
+from outroute.audit import FieldScale, cohorts, reconstruct, summarise
+from outroute.audit.federated import Plan
+from outroute.audit.run import QUICK, Effort, Setting, audit, observations_of, settings_of
+from outroute.audit.scores import psnr
+from outroute.audit.sketches import from_signs, from_sketches, prior_of
+from outroute.distill import Agreement, Grouping, Observations
+from outroute.schema import Schema, unit_scale
+
+TABLES = ("heart", "flights", "opt", "digits")
+KS = (1, 3, 5, 10, 20)
+EPSILON = 1.0
+"""Of the federation with clipping and noise, for one subject over all rounds."""
+LONG_SKETCH = 4096
+"""Signs that fill 512 bytes: what a packet would be if it were one sketch."""
+
+
+def effort_of(shadows: int, subjects: int) -> Effort:
+    """Half an hour a table on a busy core."""
+    plan = Plan(targets=3, batches=2, iterations=400, restarts=1, realistic=100)
+    return Effort(shadows=shadows, subjects=subjects, sites=4, packets=4, plan=plan)
+
+
+def sketches(schema: Schema, sites: dict[str, Observations], rng: np.random.Generator) -> dict[str, float]:
+    """Single images from signs alone: the packet's own fingerprint, and signs that fill a whole packet. PSNR in dB."""
+    codes = np.vstack([rows.codes for rows in sites.values()])
+    x = unit_scale(schema, codes)
+    chosen = rng.permutation(len(x))[:100]
+    prior = prior_of(np.delete(x, chosen, axis=0))
+    planes = rng.choice([-1.0, 1.0], (schema.width, LONG_SKETCH))
+    far = np.clip(from_signs((x[chosen] - prior[0]) @ planes > 0, planes, prior[0], prior), 0.0, 1.0)
+    return {
+        "mean of all images": float(psnr(x[chosen], np.tile(prior[0], (len(chosen), 1))).mean()),
+        "fingerprint of 256 signs": float(psnr(x[chosen], from_sketches(schema, codes[chosen], prior)).mean()),
+        f"{LONG_SKETCH} signs (512 bytes)": float(psnr(x[chosen], far).mean()),
+    }
+
+
+def above_the_site_mean(schema: Schema, sites: dict[str, Observations]) -> dict[str, dict[str, float]]:
+    """Cohorts of 5 by agreement rule: decibel of the packet's own conditions above each public guess."""
+    scale = FieldScale.of(schema, np.vstack([unit_scale(schema, rows.codes) for rows in sites.values()]))
+    out = {}
+    for rule in Agreement:
+        emit = cohorts(5, Grouping(agreement=rule))
+        rng = np.random.default_rng(0)
+        found = summarise(
+            [g for rows in sites.values() if (g := reconstruct(schema, rows, emit, rng, scale=scale)) is not None]
+        )
+        assert found is not None
+        out[rule.value] = {
+            name: 20 * float(np.log10(found.error[name] / found.error["packet"]))
+            for name in ("site mean", "class mean", "cell mean")
+        }
+    return out
+
+
+def one(name: str, ks: tuple[int, ...], effort: Effort, seed: int, more: list[Setting]) -> dict[str, Any]:
+    """Everything about one table."""
+    data = load(name)
+    sites = observations_of(data)
+    started = time.monotonic()
+    last = [0.0]
+
+    def tell(text: str) -> None:
+        if time.monotonic() - last[0] > 20:
+            last[0] = time.monotonic()
+            print(f"{last[0] - started:6.0f} s  {name}: {text}", file=sys.stderr, flush=True)
+
+    found = audit(
+        data.schema,
+        sites,
+        settings_of(ks) + more,
+        epsilon=EPSILON,
+        effort=effort,
+        seed=seed,
+        side=8 if name == "digits" else 0,
+        progress=tell,
+    ).to_json()
+    found["cohorts_of_5_above_db"] = above_the_site_mean(data.schema, sites)
+    if name == "digits":
+        found["sketches_psnr"] = sketches(data.schema, sites, np.random.default_rng(seed))
+    return found | {"seconds": time.monotonic() - started}
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("names", nargs="*", choices=[*TABLES, []], default=list(TABLES))
+    parser.add_argument("--ks", type=int, nargs="+", default=list(KS))
+    parser.add_argument("--shadows", type=int, default=32)
+    parser.add_argument("--subjects", type=int, default=200, help="of a site at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path)
+    args = parser.parse_args()
+    effort = QUICK if args.quick else effort_of(args.shadows, args.subjects)
+    ks = (1, 5) if args.quick else tuple(args.ks)
+    out: dict[str, Any] = {}
+    for name in args.names or TABLES:
+        out[name] = rounded(one(name, ks, effort, args.seed, []))
+        if args.save:
+            path = args.save / "audit.json"
+            kept = json.loads(path.read_text()) if path.exists() else {}
+            args.save.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(kept | {name: out[name]}, indent=1) + "\n")
+    print(json.dumps(out, indent=None if args.json else 1))
+
+
+if __name__ == "__main__":
+    main()
