@@ -19,13 +19,14 @@ from outroute.schema import OutcomeKind
 from outroute.store import State, load_identity
 from outroute.transports.channel import Secrets
 from outroute.transports.url import parse_url
+from transports.nats_server import running
 from transports.test_plugin import install
 
 SCHEMA = schema_of(OutcomeKind.BINARY)
 SITES = ("north", "south", "east")
 SECONDS = 120.0
 #: How long something may take to come true on a machine that does other things.
-URLS = ("dht://", "direct://", "zeromq://", "zeromq://?security=off", "grpc://", "flight://", "shared://")
+URLS = ("dht://", "direct://", "zeromq://", "zeromq://?security=off", "grpc://", "flight://", "shared://", "nats://")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def answer_over(url: str, prepared: Path, root: Path) -> bytes:
             shutil.copytree(prepared / site, root / site)
             joining = Joining(
                 transport=parse_url(url),
-                join=tuple(member_place(one.endpoint) for one in nodes[:1]),
+                join=tuple(member_place(one.endpoint) for one in nodes[:1] if one.endpoint),
                 secrets=Secrets((bytes(range(32)),)),
             )
             made = LivingNode(SCHEMA, root / site, joining=joining, clock=lambda: NOW, approval=ALL_LEAVE)
@@ -94,4 +95,8 @@ def test_the_same_answer_comes_out(url: str, prepared: Path, expected: bytes, tm
     if url == "shared://":
         (tmp_path / "meeting").mkdir()
         url += str(tmp_path / "meeting")
+    if url == "nats://":
+        with running(tmp_path / "server") as server:
+            assert answer_over(f"{server.url}?monitor={server.monitor}", prepared, root) == expected
+        return
     assert answer_over(url, prepared, root) == expected

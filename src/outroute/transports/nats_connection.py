@@ -240,7 +240,8 @@ class NatsConnection:
         self._last = error
         match = _VIOLATION.search(str(error))
         if match is None:
-            _log.info("nats error", extra={"problem": str(error)[:200]})
+            level = logging.DEBUG if self._client is None else logging.INFO  # at the start it becomes the error itself
+            _log.log(level, "nats error", extra={"problem": str(error)[:200]})
             return
         how, subject = match[1].lower(), match[2]
         waiting = [
@@ -253,7 +254,7 @@ class NatsConnection:
         _log.warning("permission missing", extra={"subject": subject, "wanted": how})
 
     async def _on_gone(self) -> None:
-        if not self._closing:
+        if not self._closing and self._client is not None:
             self.problem = f"the connection to {self.options.named} is gone: it is tried again"
             _log.warning("connection lost")
 
