@@ -30,10 +30,10 @@ from outroute.schema import Distiller, Privacy, Schema, dumps
 from outroute.store import Noted
 from outroute.tables.mapping import default_mapping
 from outroute.testing.making import make_schema
+from outroute.testing.nats_server import NatsServer, running
 from outroute.transports.nats_options import nats_options
 from outroute.transports.nats_source import NatsSource
 from outroute.transports.url import parse_url
-from transports.nats_server import NatsServer, running
 
 SCHEMA: Schema = replace(make_schema("pump"), privacy=Privacy(distiller=Distiller.SINGLE, k=1))
 PATIENCE = 90.0

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import in_json, invoke
+from outroute.testing.nats_server import NatsServer, free_ports, running
 from service.processes import Town, until
 from service.test_network import observed_and_approved
-from transports.nats_server import NatsServer, free_ports, running
 
 CASE = {"age": 61, "sex": "f"}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from outroute.store import PacketStore
 from outroute.testing.making import NOW, SCHEMA, identity
+from outroute.testing.nats_server import NatsServer
 from outroute.transports import Guard
 from outroute.transports.nats import NatsHolder
 from outroute.transports.nats_options import nats_options
 from outroute.transports.standing import Standing
 from outroute.transports.url import parse_url
-from transports.nats_server import NatsServer
 
 _COPIES = "copies are the servers' matter: each node reads the whole stream, and no other node's word counts"
 

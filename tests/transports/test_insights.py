@@ -17,9 +17,9 @@ from outroute.node.joining import Joining, member_place
 from outroute.node.living import LivingNode
 from outroute.schema import OutcomeKind
 from outroute.store import State, load_identity
+from outroute.testing.nats_server import running
 from outroute.transports.channel import Secrets
 from outroute.transports.url import parse_url
-from transports.nats_server import running
 from transports.test_plugin import install
 
 SCHEMA = schema_of(OutcomeKind.BINARY)

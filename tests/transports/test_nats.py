@@ -19,6 +19,7 @@ from outroute.identity import Identity, Revocation
 from outroute.packet import PacketArray, Rejection, sign, withdraw
 from outroute.store import PacketStore
 from outroute.testing.making import CELLS, FACETED, NOW, SCHEMA, addresses_of, cell_address, identity, make_packets
+from outroute.testing.nats_server import NatsServer, free_ports, running
 from outroute.testing.rigs import raw, united
 from outroute.transports import ADDRESS_REFUSED, AUTHOR_REVOKED, Frame, FrameReason, Guard, Kind, Receipt, Role, Topic
 from outroute.transports.frames import encode
@@ -29,7 +30,6 @@ from outroute.transports.nats_stream import covers
 from outroute.transports.nats_subjects import Subjects, group_of, kept_shards, shard_of
 from outroute.transports.standing import Standing
 from outroute.transports.url import parse_url
-from transports.nats_server import NatsServer, free_ports, running
 from transports.rigs import asynchronous
 
 ALL = Role.EMIT | Role.ASK | Role.HOLD
