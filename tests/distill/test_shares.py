@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import strategies as st
 
 from outroute.distill import Observations
 from outroute.distill.aggregate import aggregate
+from outroute.distill.combining import combine
 from outroute.distill.contribution import Contribution, Refusal, contribute, envelope_bytes, pair_of, read
 from outroute.distill.opening import (
     Roll,
     Sums,
     add_up,
-    combine,
     read_roll,
     read_sums,
     write_roll,
@@ -27,7 +28,7 @@ from outroute.distill.pooling import pool
 from outroute.distill.shares import Spoilt, Total, drawn_share, other_share, total, vector_width, vectors_of
 from outroute.errors import DataError
 from outroute.identity import Identity, Purpose
-from outroute.packet import accept, moments
+from outroute.packet import PacketArray, accept, moments
 from outroute.schema import SCALE, OutcomeKind, Schema
 
 from .conftest import make_observations, make_schema
@@ -280,7 +281,38 @@ def test_a_liar_spoils_its_own_cohort_only() -> None:
     theirs, _ = add_up(schema, held[1], by=B.public_key, other=A.public_key, k=4)
     made = combine(schema, ours, theirs, A)
     assert len(made.spoilt) == (held[0][0].id in used) == 1
-    assert len(made.packets) == len(ours.sums) - 1
+    lost = len(used) - int(made.packets["size"].sum())
+    assert lost in {s.members for s in ours.sums}
+
+
+def opened_of(schema: Schema, observations: Observations) -> PacketArray:
+    held: tuple[list[Contribution], list[Contribution]] = ([], [])
+    for number, (site, rows) in enumerate(sites_of(schema, observations)):
+        for mine, new in zip(held, given_by(schema, rows, site, number), strict=True):
+            mine += new
+    ours, _ = add_up(schema, held[0], by=A.public_key, other=B.public_key, k=4)
+    theirs, _ = add_up(schema, held[1], by=B.public_key, other=A.public_key, k=4)
+    made = combine(schema, ours, theirs, A)
+    assert combine(schema, ours, theirs, B).packets.tobytes() == made.packets.tobytes()
+    assert accept(made.packets, schema, NOW).ok.all()
+    return made.packets
+
+
+def test_packets_of_a_pair_keep_what_the_schema_asks_of_cohorts() -> None:
+    schema = make_schema(k=4)
+    rows = make_observations(schema, np.random.default_rng(8), 90)
+    rows = replace(rows, outcome=(np.arange(90) % 12 == 0).astype(np.float64))
+    allowed = replace(schema, privacy=replace(schema.privacy, dissent=0))
+    counts = {name: opened_of(s, rows)["outcome"][:, :2] for name, s in (("default", schema), ("allowed", allowed))}
+    assert (counts["default"].min(axis=1) > 0).all()
+    assert (counts["allowed"].min(axis=1) == 0).any()
+    assert counts["default"].sum() == counts["allowed"].sum() == 90
+    none = replace(rows, outcome=np.zeros(90))
+    assert len(opened_of(schema, none)) == 0
+    noisy = replace(allowed, privacy=replace(allowed.privacy, noise=Decimal("0.1")))
+    plain, blurred = opened_of(allowed, rows)["conditions"], opened_of(noisy, rows)["conditions"]
+    assert len(plain) == len(blurred)
+    assert not np.array_equal(plain[:, : schema.width], blurred[:, : schema.width])
 
 
 def test_sums_that_do_not_belong_together_are_refused() -> None:

@@ -243,6 +243,7 @@ def combine(
                 "packets": len(made.packets),
                 "observations": int(made.packets["size"].sum()),
                 "spoilt": made.spoilt,
+                "agreeing": made.agreeing,
                 "author": made.pair.hex(),
                 "file": str(output) if len(made.packets) else None,
             }
@@ -258,6 +259,8 @@ def combine(
             f"{several(made.spoilt, 'cohort')} cannot be what honest sites contribute, and no packet was made of "
             "them: one of their sites sent nonsense"
         )
+    if made.agreeing:
+        say(f"{several(made.agreeing, 'cohort')} left out: its outcomes agree, and there is no other to join.")
     if len(made.packets):
         say(f"Everybody, these two included: outroute receive {output.name}")
 

@@ -1,4 +1,4 @@
-"""What two synthesizers tell each other so that sums can be opened: a roll each, then their sums; then packets.
+"""What two synthesizers tell each other so that sums can be opened: a roll each, then their sums.
 
 A *roll* names what somebody holds. Both add up exactly what stands in both rolls, in cohorts that each works out by
 itself (``outroute.distill.pooling``), and no share is ever added twice. A file is a line of JSON and a line with its
@@ -20,23 +20,19 @@ from numpy.typing import NDArray
 from outroute.distill.cohort import default_window
 from outroute.distill.contribution import Contribution
 from outroute.distill.pooling import pool
-from outroute.distill.shares import Spoilt, Total, total, vector_width
+from outroute.distill.shares import vector_width
 from outroute.errors import DataError
 from outroute.identity import Identity, Purpose, verify
-from outroute.packet import PACKET_DTYPE, PacketArray, build, sign
-from outroute.schema import Distiller
 
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
 __all__ = [
     "MAX_FILE_BYTES",
-    "Combined",
     "Roll",
     "Sum",
     "Sums",
     "add_up",
-    "combine",
     "read_roll",
     "read_sums",
     "write_roll",
@@ -117,19 +113,6 @@ _WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Combined:
-    """What two sums make.
-
-    Attributes:
-        packets: signed by the pair's common key, as any packet.
-        spoilt: per cohort whose sum no honest sites can have: its lowest cell, and why. It is in no packet.
-    """
-
-    packets: PacketArray
-    spoilt: tuple[tuple[int, Spoilt], ...]
-
-
 def add_up(
     schema: Schema, held: Sequence[Contribution], *, by: bytes, other: bytes, k: int
 ) -> tuple[Sums, list[bytes]]:
@@ -182,64 +165,6 @@ def add_up(
         Sums(by=by, other=other, k=k, digest=digest, sums=tuple(sums), left=len(ordered) - len(used)),
         used,
     )
-
-
-def combine(schema: Schema, one: Sums, two: Sums, identity: Identity) -> Combined:
-    """Make the packets of two sums; either synthesizer makes the same ones.
-
-    Args:
-        schema: the schema.
-        one, two: of both synthesizers, over the same contributions.
-        identity: of one of them.
-
-    Raises:
-        DataError: they do not belong together, or to this key.
-    """
-    if (one.by, one.other) != (two.other, two.by) or identity.public_key not in (one.by, two.by):
-        raise DataError(
-            "these are not the sums of both synthesizers of one pair, or this node is none of them", code="shares.pair"
-        )
-    same = (one.k, one.digest, [(s.facet, s.cell, s.bucket, s.members, s.sites) for s in one.sums])
-    if same != (two.k, two.digest, [(s.facet, s.cell, s.bucket, s.members, s.sites) for s in two.sums]):
-        raise DataError(
-            "the two synthesizers did not add up the same contributions: both must use the newest roll of the other. "
-            "What was added is spent and cannot be added again",
-            code="shares.differ",
-        )
-    other = two.by if identity.public_key == one.by else one.by
-    pair = identity.paired(other, schema.id)
-    made: list[tuple[int, Sum, Total]] = []
-    spoilt: list[tuple[int, Spoilt]] = []
-    for number, (mine, theirs) in enumerate(zip(one.sums, two.sums, strict=True)):
-        found = total(schema, mine.members, mine.share + theirs.share)
-        if isinstance(found, Total):
-            made.append((number, mine, found))
-        else:
-            spoilt.append((mine.cell, found))
-    if not made:
-        return Combined(packets=np.empty(0, dtype=PACKET_DTYPE), spoilt=tuple(spoilt))
-    size = np.array([s.members for _, s, _ in made], dtype=np.int64)
-    classes = schema.outcome.has_classes
-    packets = build(
-        schema,
-        author=pair.public_key,
-        sequence=np.array([_sequence(one.digest, number) for number, _, _ in made], dtype=np.uint64),
-        codes=np.stack([t.codes for _, _, t in made]),
-        size=size,
-        subjects=size,
-        bucket=np.array([s.bucket for _, s, _ in made], dtype=np.int64),
-        distiller=Distiller.COHORT,
-        counts=np.stack([t.counts for _, _, t in made if t.counts is not None]) if classes else None,
-        mean=None if classes else np.array([t.mean for _, _, t in made]),
-        variance=None if classes else np.array([t.variance for _, _, t in made]),
-    )
-    sign(packets, pair)
-    return Combined(packets=packets, spoilt=tuple(spoilt))
-
-
-def _sequence(digest: bytes, number: int) -> int:
-    """A sequence number that both synthesizers give, and that no other cohort of theirs has."""
-    return int.from_bytes(hashlib.sha256(digest + number.to_bytes(4, "little")).digest()[:8], "little")
 
 
 def write_roll(schema: Schema, roll: Roll, identity: Identity) -> bytes:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outroute.distill import Observations
+from outroute.distill.combining import combine
 from outroute.distill.contribution import Refusal, contribute, pair_of, read
-from outroute.distill.opening import Roll, add_up, combine, read_roll, read_sums, write_roll, write_sums
+from outroute.distill.opening import Roll, add_up, read_roll, read_sums, write_roll, write_sums
 from outroute.errors import DataError, PrivacyError, StoreError
 from outroute.node.node import Node
 from outroute.packet import PacketArray
@@ -68,11 +69,13 @@ class Opened:
         packets: of the pair, to be handed on as any packets.
         pair: the pair's public key, their author.
         spoilt: cohorts whose sum no honest sites can have; nobody gets a packet of them.
+        agreeing: cohorts whose outcomes agree (more than the schema allows) that found no other to join.
     """
 
     packets: PacketArray
     pair: bytes
     spoilt: int
+    agreeing: int
 
 
 def give_shares(node: Node, first: bytes, second: bytes, *, by: str) -> Given:
@@ -218,6 +221,7 @@ def open_sums(node: Node, one: bytes, two: bytes) -> Opened:
         packets=made.packets,
         pair=identity.paired(other, node.schema.id).public_key,
         spoilt=len(made.spoilt),
+        agreeing=made.agreeing,
     )
 
 
