@@ -14,7 +14,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from node.making import KINDS, NOW, OUTCOMES, QUESTION, Clock, filled, network_of, schema_of, table_of
+from node.making import (
+    ALL_LEAVE,
+    KINDS,
+    NOW,
+    OUTCOMES,
+    QUESTION,
+    Clock,
+    filled,
+    identity,
+    network_of,
+    schema_of,
+    table_of,
+)
 from outroute.elections import BANDS, Trust, elect
 from outroute.node import Node
 from outroute.node.believing import Said
@@ -138,6 +150,42 @@ def test_confirming_changes_the_elections_at_once_and_the_same_after_a_restart(
     with Node(schema, data_dir=tmp_path, clock=clock) as node:
         assert state_of(node).to_bytes() == state.to_bytes()
         assert node.ask(QUESTION).calculations == last.calculations
+
+
+def test_a_restart_keeps_verdicts_and_gives_the_answer_that_a_fit_from_scratch_gives(tmp_path: Path) -> None:
+    """Who is believed follows from what is kept; before it, an answer may rest on an earlier fit."""
+    schema, kind = schema_of(OutcomeKind.BINARY), OutcomeKind.BINARY
+    packets = []
+    for site in ("south", "east", "west", "liar"):
+        table = table_of(kind, site, 120)
+        if site == "liar":
+            table["late"] = [{"no": "yes", "yes": "no"}[outcome] for outcome in table["late"]]
+        with Node(schema, identity=identity(site), clock=Clock(), approval=ALL_LEAVE) as node:
+            node.observe(table, case="case")
+            node.distil()
+            packets.append(node.journal.outbox.page(limit=1_000).packets)
+
+    def verdicts(insight: Insight) -> dict[str, str]:
+        assert insight.explanation is not None
+        return {one.node: one.verdict for one in insight.explanation.nodes}
+
+    with Node(schema, data_dir=tmp_path, clock=Clock()) as node:
+        node.receive(np.concatenate(packets))
+        node.observe(table_of(kind, "north", 120), case="case")
+        node.ask(QUESTION)
+        for case, conditions, outcome in cases_of(kind, 4):
+            node.ask(conditions, case_id=case)
+            assert node.confirm(case, outcome) is Noted.CONFIRMED
+        between = node.ask(QUESTION, explain=True)  # too few outcomes to fit anew
+        trust = state_of(node).to_bytes()
+        node._asker.refit()
+        anew = node.ask(QUESTION, explain=True)
+    with Node(schema, data_dir=tmp_path, clock=Clock()) as node:
+        assert state_of(node).to_bytes() == trust
+        again = node.ask(QUESTION, explain=True)
+    assert again == anew
+    assert verdicts(again) == verdicts(between)
+    assert verdicts(again)[identity("liar").id.hex()] == "contradicted"
 
 
 @KIND
