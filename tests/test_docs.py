@@ -13,10 +13,12 @@ the tables of :func:`tables`, which pages may use without saying where they come
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,7 @@ def tables(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix" or shutil.which("bash") is None, reason="the examples are for bash")
+@pytest.mark.timeout(4 * SECONDS)
 @pytest.mark.parametrize("page", RUNNING, ids=lambda page: page.name)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     """Each page is one script of bash, and one Python process wherever Python blocks stand."""
@@ -82,10 +85,21 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
         else:
             arguments = [sys.executable, "-W", "error", "-c", before + text]
             before += text  # names live on; what a block did to files, it must be able to do again
-        done = subprocess.run(
-            arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-        assert done.returncode == 0, f"{page.name}:\n{text}\n{done.stdout}\n{done.stderr}"
+        with subprocess.Popen(
+            arguments,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                said, problem = process.communicate(timeout=SECONDS)
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # a block that fails half-way leaves its nodes behind
+                    os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == 0, f"{page.name}:\n{text}\n{said}\n{problem}"
 
 
 def test_the_pages_have_examples_that_run() -> None:
