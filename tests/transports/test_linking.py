@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from outroute.transports import UnreachableError
+from outroute.transports.inside import InsideLink
 from outroute.transports.linking import LinkBase
 from outroute.transports.links import RETRY_SECONDS, Channel
 from store.making import identity
@@ -57,3 +58,21 @@ async def test_many_who_ask_at_once_make_one_call() -> None:
     assert all(isinstance(one, UnreachableError) for one in done)
     assert len(link.tried) == 1
     await link.close()
+
+
+@asynchronous
+async def test_channels_that_nobody_uses_make_room() -> None:
+    others = [InsideLink(identity(2 + i), handle=lambda *_: [b"here"], endpoint_of=lambda _: None) for i in range(4)]
+    places = {link.identity.id: await link.listen() for link in others}
+    anna = InsideLink(ANNA, handle=lambda *_: [], endpoint_of=places.get)
+    anna.open_most = 2
+    for _ in range(2):
+        for link in others:
+            assert await anna.request(link.identity.id, b"x") == [b"here"]
+            assert len(anna._open) <= 2
+    assert list(anna._open) == [link.identity.id for link in others[2:]]
+    assert await anna.request(others[2].identity.id, b"x") == [b"here"]
+    assert await anna.request(others[0].identity.id, b"x") == [b"here"]
+    assert list(anna._open) == [others[2].identity.id, others[0].identity.id]  # the one used last before stayed
+    for link in (anna, *others):
+        await link.close()

@@ -17,7 +17,7 @@ from zmq.utils import z85
 from outroute.errors import TransportError
 from outroute.identity import Identity, exchange_key, signing_keys
 from outroute.testing.linking import ANNA, BERT, EVE, Pair
-from outroute.transports import FRAME_BYTES, Frame, Kind, UnreachableError, decode
+from outroute.transports import FRAME_BYTES, Frame, Kind, UnreachableError, answering, decode
 from outroute.transports import zeromq as module
 from outroute.transports.calls import pack, unpack
 from outroute.transports.channel import ChannelReason, Secrets
@@ -51,6 +51,7 @@ class Raw:
         self.context = zmq.asyncio.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        self.socket.setsockopt(zmq.RCVHWM, 1)
         self.public, secret = key.exchange_keys()
         self.called = exchange_key(bytes.fromhex(called))
         if curve:
@@ -248,18 +249,17 @@ async def test_more_than_the_credit_is_told_busy_and_not_kept() -> None:
 
 @asynchronous
 async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SLOW_SECONDS", 0.5)
-    async with Pair(ZeroMqLink) as pair:
+    monkeypatch.setattr(answering, "SLOW_SECONDS", 0.5)
+    size = [500]  # frames: more than all buffers on the way have room for
+    async with Pair(ZeroMqLink, handle=lambda *_: [bytes(FRAME_BYTES)] * size[0]) as pair:
         bert = zeromq(pair)
-        bert._handle = lambda *_: [bytes(FRAME_BYTES)] * 500  # more than all buffers on the way have room for
         async with Raw(str(pair.where)) as raw:
-            raw.socket.setsockopt(zmq.RCVHWM, 1)
             assert len(await raw.greet(pair)) > 5
             await raw.socket.send(pack(1, b"x"))
             await until(lambda: bert.dropped["slow"] == 1)
             await until(lambda: not bert._known)
-        bert._handle = lambda *_: [b"y"]
-        assert list(await pair.caller(ANNA).request(BERT.id, b"x")) == [b"y"]
+        size[0] = 1
+        assert list(await pair.caller(ANNA).request(BERT.id, b"x")) == [bytes(FRAME_BYTES)]
 
 
 @asynchronous

@@ -45,7 +45,7 @@ class Pair:
 
     def listener(self, key: Identity = BERT, **more: Any) -> MemberLink:
         """A link that calls nobody."""
-        made = self._link(key, handle=self._echo, endpoint_of=lambda _: None, **more)
+        made = self._link(key, endpoint_of=lambda _: None, **({"handle": self._echo} | more))
         self.links.append(made)
         return made
 

@@ -34,9 +34,11 @@ from outroute.transports.channel import (
 from outroute.transports.contract import CREDIT_FRAMES, Capabilities, UnreachableError
 from outroute.transports.frames import FRAME_BYTES, Frame, FrameReason, Kind, encode
 from outroute.transports.links import (
+    AWAY_MOST,
     CALLERS_PER_NODE,
     FAILURES,
     HANDSHAKE_SECONDS,
+    OPEN_MOST,
     RETRY_SECONDS,
     SLOW_SECONDS,
     Channel,
@@ -119,6 +121,8 @@ class LinkBase(ABC):
         self._flying: Counter[bytes] = Counter()
         self._down: dict[bytes, tuple[float, float]] = {}
         self._closed = False
+        self.open_most = OPEN_MOST
+        """Channels that this node opens and keeps at a time."""
         self.refused: Counter[ChannelReason] = Counter()
         """Handshakes that this node refused, by reason."""
         self.dropped: Counter[str] = Counter()
@@ -317,24 +321,40 @@ class LinkBase(ABC):
     async def _channel(self, member: bytes) -> Channel:
         if self._closed:
             raise TransportError("this link is closed: open the node again", code="transport.closed")
-        task = self._open.get(member)
-        if task is not None and (opened := _opened(task)) is not None:
-            if not opened.over:
-                return opened
+        task = self._open.pop(member, None)
+        opened = None if task is None else _opened(task)
+        if opened is not None and opened.over:
             task = None
-        if task is None:
+        if task is not None:
+            self._open[member] = task  # at the end again: those not used for longest stand first
+            if opened is not None:
+                return opened
+        else:
             until, _ = self._down.get(member, (0.0, 0.0))
             if asyncio.get_running_loop().time() < until:
                 raise UnreachableError(f"node {member.hex()[:16]} was away just now", code="transport.unreachable")
+            self._make_room()
             task = self._open[member] = asyncio.get_running_loop().create_task(self._connect(member))
             task.add_done_callback(lambda done: self._connected(member, done))
         return await asyncio.shield(task)
+
+    def _make_room(self) -> None:
+        """Close the channel that was not used for longest, when there are too many; none on which somebody waits."""
+        if len(self._open) < self.open_most:
+            return
+        for member, task in self._open.items():
+            if not self._flying[member] and (idle := _opened(task)) is not None:
+                del self._open[member]
+                idle.close()
+                return
 
     def _connected(self, member: bytes, task: asyncio.Task[Channel]) -> None:
         """Note whether a node could be reached; wait longer each time that it could not."""
         if task.cancelled() or task.exception() is not None:
             self._open.pop(member, None)
-            _, waited = self._down.get(member, (0.0, 0.0))
+            _, waited = self._down.pop(member, (0.0, 0.0))
+            if len(self._down) >= AWAY_MOST:
+                del self._down[next(iter(self._down))]
             wait = min(max(2 * waited, RETRY_SECONDS[0]), RETRY_SECONDS[1])
             self._down[member] = (asyncio.get_running_loop().time() + wait, wait)
         else:

@@ -17,12 +17,14 @@ from outroute.transports.contract import CREDIT_FRAMES, Capabilities
 from outroute.transports.frames import FRAME_BYTES
 
 __all__ = [
+    "AWAY_MOST",
     "CALLERS_MOST",
     "CALLERS_PER_NODE",
     "FAILURES",
     "HANDSHAKE_SECONDS",
     "IDLE_SECONDS",
     "NO_BINDING",
+    "OPEN_MOST",
     "REPLY_FRAMES",
     "RETRY_SECONDS",
     "SKIPPED_BYTES",
@@ -43,6 +45,10 @@ SLOW_SECONDS = 15.0
 """Seconds that a peer may take to send the rest of a frame, or to read a reply, before it is cut off."""
 CALLERS_MOST = 512
 """Channels from others at a time; each may hold one frame and one reply, some 40 MB for the largest."""
+OPEN_MOST = 512
+"""Channels that a node opens and keeps at a time; above, the one that was not used for longest is closed."""
+AWAY_MOST = 4096
+"""Nodes that are remembered to have been away; strangers may name any number that never were."""
 CALLERS_PER_NODE = 2
 """Channels of one node at a time: the one in use and one that has not noticed its end yet."""
 REPLY_FRAMES = 512

@@ -7,8 +7,8 @@ lists of members have it. Inside, our own handshake goes on as over TLS: node ke
 proved, both bound to the Curve25519 key of the one called. Every message carries the key that CURVE has proved for its
 connection; one under another key than the handshake's is refused, whatever identity its sender gave itself.
 
-*Bounds.* A caller has as many frames on their way as it has credit; they are answered one after the other, more are
-told BUSY. The library drops connections with larger messages, makes senders wait at its high-water marks, and ends
+*Bounds.* A caller has as many frames on their way as it has credit; they are answered in their order, more are told
+BUSY. The library drops connections with larger messages, makes senders wait at its high-water marks, and ends
 connections without heartbeats. A connection that says no hello, or nothing at all for minutes, is cut off.
 
 *Wire.* One connection per pair and direction. A caller's first message is the hello, the first one back the reply or a
@@ -22,6 +22,7 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar
 
@@ -29,6 +30,7 @@ import zmq
 
 from outroute.errors import OutrouteError, TransportError
 from outroute.identity import Identity, exchange_key, node_id, signing_keys
+from outroute.transports.answering import answer_in_turn
 from outroute.transports.calls import Calls, pack, packed, unpack
 from outroute.transports.channel import ChannelReason, Secrets
 from outroute.transports.contract import CREDIT_FRAMES, Capabilities
@@ -40,14 +42,13 @@ from outroute.transports.links import (
     HANDSHAKE_SECONDS,
     IDLE_SECONDS,
     NO_BINDING,
-    SLOW_SECONDS,
     Channel,
     Handle,
     LinkMaker,
 )
 from outroute.transports.places import is_place
 from outroute.transports.url import Url, bad
-from outroute.transports.zeromq_wire import Wire, bounded, cut, is_loopback, new_context, numeric
+from outroute.transports.zeromq_wire import Wire, bounded, cut, is_loopback, new_context, numeric, room
 
 __all__ = ["ZeroMqLink"]
 
@@ -192,7 +193,7 @@ class ZeroMqLink(LinkBase):
         super().__init__(identity, handle=handle, endpoint_of=endpoint_of, secrets=secrets, admit=admit, credit=credit)
         self._secure = secure
         self.capabilities = Capabilities(durable=True, ordered=True, back_pressure=True, secure=secure)
-        self._context = new_context()
+        self._context, self.open_most = new_context(), room()
         self._public, self._private = identity.exchange_keys()
         self._router: Wire | None = None
         self._allowing: Wire | None = None
@@ -358,39 +359,32 @@ class ZeroMqLink(LinkBase):
             return  # it is gone
 
     async def _attend(self, way: bytes, caller: _Caller) -> None:
-        """Answer the frames of one connection, one after the other."""
-        try:
-            while True:
-                if not caller.waiting:
-                    caller.wake.clear()
+        """Answer the frames of one connection."""
+
+        async def read() -> tuple[int, bytes] | None:
+            if not caller.waiting:
+                caller.wake.clear()
+                with suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await caller.wake.wait()
-                number, frame = caller.waiting[0]
-                replies = await self.answer(caller.sender, caller.key, frame)
-                if replies is None:
-                    return
-                try:
-                    async with asyncio.timeout(SLOW_SECONDS):
-                        await self._send(way, packed(number, replies))
-                except TimeoutError:
-                    self.dropped["slow"] += 1
-                    return
-                caller.waiting.popleft()
-                wait = self.hold_up(caller.sender, replies)
-                if wait:
-                    await asyncio.sleep(wait)
+            return caller.waiting.popleft() if caller.waiting else None
+
+        async def say(number: int, replies: Sequence[bytes]) -> None:
+            assert self._router is not None
+            for message in packed(number, replies):
+                while not self._router.send([way, message]):
+                    await asyncio.sleep(FULL_SECONDS)
+
+        try:
+            await answer_in_turn(self, caller.sender, caller.key, read, say)
+        except TimeoutError:
+            self.dropped["slow"] += 1
         except FAILURES:
-            return  # gone, or idle
+            return  # it is gone
         finally:
             if self._known.get(way) is caller:
                 del self._known[way]
                 self._cut(caller.fd)
-
-    async def _send(self, way: bytes, messages: list[bytes]) -> None:
-        assert self._router is not None
-        for message in messages:
-            while not self._router.send([way, message]):
-                await asyncio.sleep(FULL_SECONDS)
 
     def _binding(self, public: bytes) -> bytes:
         return hashlib.sha256(b"outroute zeromq v1\0" + public).digest() if self._secure else NO_BINDING
@@ -404,16 +398,16 @@ class ZeroMqLink(LinkBase):
             raise TransportError(f"'{place[:80]}' is no place: {self.place_hint}", code="transport.endpoint")
         where, key = (keyed[1], bytes.fromhex(keyed[2])) if keyed else (place, b"")
         self._only_here(where.rpartition(":")[0])
-        socket = self._context.socket(zmq.DEALER)
+        try:
+            called = exchange_key(key) if self._secure else b""
+            socket = self._context.socket(zmq.DEALER)
+        except OutrouteError as error:
+            raise ConnectionError("the key in its place is no key of a node") from error
+        except zmq.ZMQError as error:
+            raise ConnectionError(f"too many connections ({error.strerror})") from error
         bounded(socket)
         socket.setsockopt(zmq.IPV6, 1)
-        called = b""
         if self._secure:
-            try:
-                called = exchange_key(key)
-            except OutrouteError as error:
-                socket.close(0)
-                raise ConnectionError("the key in its place is no key of a node") from error
             socket.setsockopt(zmq.CURVE_SERVERKEY, called)
             socket.setsockopt(zmq.CURVE_PUBLICKEY, self._public)
             socket.setsockopt(zmq.CURVE_SECRETKEY, self._private)

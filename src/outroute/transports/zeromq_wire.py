@@ -19,14 +19,16 @@ from zmq.utils.monitor import parse_monitor_message
 
 from outroute.errors import TransportError
 from outroute.transports.calls import HEAD_BYTES
-from outroute.transports.links import CALLERS_MOST, HANDSHAKE_SECONDS, SKIPPED_BYTES
+from outroute.transports.links import HANDSHAKE_SECONDS, OPEN_MOST, SKIPPED_BYTES
 from outroute.transports.tls_context import QUIET_SECONDS, UNHEARD_SECONDS
 
-__all__ = ["BOUND_MESSAGES", "Wire", "bounded", "cut", "is_loopback", "new_context", "numeric"]
+__all__ = ["BOUND_MESSAGES", "Wire", "bounded", "cut", "is_loopback", "new_context", "numeric", "room"]
 
 BOUND_MESSAGES = 64
 """Messages that wait in either direction for one peer (high-water mark): twice the credit, and two of the largest
 replies wait for their turn here instead of in memory."""
+SOCKETS_EACH, FILES_EACH = 3, 4
+"""Sockets of the library and open files for one connection to another node: its own, and two that tell of it."""
 TURN_MESSAGES = 256
 """Messages taken in one turn of the event loop, so that a flood holds nobody else up."""
 _EVENTS = (
@@ -43,8 +45,18 @@ _EVENTS = (
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     """A context of its own for each link: its allow-list is its own, too."""
     made = zmq.Context(io_threads=1)
-    made.set(zmq.MAX_SOCKETS, 2 * CALLERS_MOST + 64)
+    made.set(zmq.MAX_SOCKETS, SOCKETS_EACH * (2 * OPEN_MOST + 2))
     return made
+
+
+def room() -> int:
+    """Connections that a node may keep to others: a quarter of the files that this process may open, at most."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return OPEN_MOST
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_MOST if files == resource.RLIM_INFINITY else max(8, min(OPEN_MOST, files // (4 * FILES_EACH)))
 
 
 def bounded(socket: zmq.Socket[bytes]) -> None:
