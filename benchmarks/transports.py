@@ -17,6 +17,8 @@ Raw and every stage take turns in each round; a ratio is the median over rounds 
 ceiling (PyNaCl, in the receiving process, right before and after) is that of one thread and of all cores. ``question``
 is milliseconds of asking one holder about one cell of 16 packets; ``trip`` of the smallest exchange; raw of one 4-byte
 message and its acknowledgement.
+
+NATS, which is a store that others run, is measured in the same stages by ``benchmarks._nats``.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import _nats
 from benchmarks._member import CELLS, make, places, schema
 from benchmarks._raw import SECRETS, Raw, RawFlight, RawGrpc, RawTls, RawZeroMq, trips
 from benchmarks._swarm import load
@@ -391,12 +394,14 @@ async def measure(size: Size, only: Sequence[str]) -> dict[str, Any]:
     for name, way in WAYS.items():
         if not only or name in only or name.partition(",")[0] in only:
             found[name] = await one(way, size)
+    if not only or "nats" in only:
+        found["nats"] = await _nats.measure(size) | {"load": load()}
     return found
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"of local, {', '.join(WAYS)}")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"of local, {', '.join(WAYS)}, nats")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES, help="only these; raw goes with link")
     args = parser.parse_args()
     size = replace(QUICK if args.quick else FULL, stages=tuple(args.stages))

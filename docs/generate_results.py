@@ -214,6 +214,8 @@ def main() -> None:
     out += leaving.questions()
     out += leaving.cohorts()
     out += plain("failover", "Killing real processes")
+    out += plain("nats_cluster", "A NATS cluster whose leaders are killed")
+    out += plain("gateway", "A gateway with thousands of devices", "--devices 2000 ")
     out += hostile.partition()
     out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")
     out += hostile.liars()

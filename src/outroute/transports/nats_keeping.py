@@ -171,6 +171,10 @@ class Keeping:
                 self.problem = str(error)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, most)
+            except Exception as error:
+                self.problem = f"reading has ended ({error!r}): start the node again"
+                _log.exception("reading has ended")
+                raise
 
     async def _rebind(self) -> None:
         try:
@@ -273,8 +277,9 @@ class Keeping:
         # The stream has kept them, as another holder would have: of a revoked author what is older stays.
         reasons = keeper.guard.check(schema, names, packets, now=now, use=Use.REPAIR)
         wrong = np.flatnonzero(np.array(misplaced, dtype=np.bool_) & (reasons == 0))
-        reasons[wrong] = ADDRESS_REFUSED
-        keeper.guard.refused[ADDRESS_REFUSED] += len(wrong)
+        if len(wrong):
+            reasons[wrong] = ADDRESS_REFUSED
+            keeper.guard.refused[ADDRESS_REFUSED] += len(wrong)
         codes = np.full(len(packets), Receipt.REJECTED, dtype=np.uint8)
         good = np.flatnonzero(reasons == 0)
         if len(good):
