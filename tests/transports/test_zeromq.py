@@ -287,3 +287,12 @@ async def test_the_newest_connections_of_a_node_stay() -> None:
         bert = zeromq(pair)
         assert len(bert._known) == module.CALLERS_PER_NODE
         assert bert.dropped["full"] == 2
+
+
+@asynchronous
+async def test_what_others_are_told_carries_the_key() -> None:
+    async with Pair(ZeroMqLink) as pair:
+        key = BERT.public_key.hex()
+        assert str(pair.where).endswith(f"/{key}")
+        assert pair.bert.advertised(str(pair.where), "a.example:7") == f"a.example:7/{key}"
+        assert pair.bert.is_place(f"a.example:7/{key}")

@@ -22,13 +22,15 @@ from outroute.transports.calls import HEAD_BYTES
 from outroute.transports.links import HANDSHAKE_SECONDS, OPEN_MOST, SKIPPED_BYTES
 from outroute.transports.tls_context import QUIET_SECONDS, UNHEARD_SECONDS
 
-__all__ = ["BOUND_MESSAGES", "Wire", "bounded", "cut", "is_loopback", "new_context", "numeric", "room"]
+__all__ = ["BOUND_MESSAGES", "FULL_SECONDS", "Wire", "bounded", "cut", "is_loopback", "new_context", "numeric", "room"]
 
 BOUND_MESSAGES = 64
 """Messages that wait in either direction for one peer (high-water mark): twice the credit, and two of the largest
 replies wait for their turn here instead of in memory."""
 SOCKETS_EACH, FILES_EACH = 3, 4
 """Sockets of the library and open files for one connection to another node: its own, and two that tell of it."""
+FULL_SECONDS = 0.005
+"""Seconds between attempts to send to a peer that has not read what waits for it."""
 TURN_MESSAGES = 256
 """Messages taken in one turn of the event loop, so that a flood holds nobody else up."""
 _EVENTS = (
