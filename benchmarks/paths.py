@@ -5,9 +5,9 @@
 Makes packets of so many nodes (profiles that agree in part, base rates of their own, a tenth of the nodes with flipped
 outcomes), turns them into profiles, and evaluates every pair. Block rows are dealt to as many threads as there are
 cores. Groups of them take turns: first only the two matrix products of all their blocks, in the same memory, then the
-same blocks in full (products, strengths, histogram, strongest paths of every node). So both meet the same neighbours on
-the machine, and `ratio` is full over bare; it counts all that comes before (matrices and bars) and after (putting
-together) the blocks too. `seconds` is what the paths alone take, without the bare products.
+same blocks in full (products, strengths, strongest paths of every node, histogram of each eighth block). So both meet
+the same neighbours on the machine, and `ratio` is full over bare; it counts all that comes before (matrices and bars)
+and after (putting together) the blocks too. `seconds` is what the paths alone take, without the bare products.
 
 `standing` is the leading trust vector without pairs; `explicit_difference` is its distance from the one of the explicit
 matrix, formed from all pairs of as many of the nodes as `--explicit` says.
@@ -108,10 +108,11 @@ def measure(known: Profiles, keep: int, workers: int) -> dict[str, Any]:
             ratios.append((clock["full"] - before["full"]) / max(clock["bare"] - before["bare"], 1e-9))
     found = timed("full", lambda: finish(searches))
     strength = np.linspace(-1, 1, BINS)
-    share = np.cumsum(found.histogram) / max(found.pairs, 1)
+    share = np.cumsum(found.histogram) / max(found.counted, 1)
     return {
         "pairs": found.pairs,
         "all_pairs": pair_count(known.nodes),
+        "pairs_in_histogram": found.counted,
         "seconds": clock["full"],
         "bare_seconds": clock["bare"],
         "ratio": clock["full"] / max(clock["bare"], 1e-9),

@@ -62,7 +62,7 @@ def all_pairs(known: Profiles) -> Floats:
 
 def check_against_each_pair(known: Profiles, found: module.Paths, keep: int) -> None:
     whole = all_pairs(known)
-    assert found.pairs == pair_count(known.nodes) == found.histogram.sum()
+    assert found.pairs == pair_count(known.nodes) == found.histogram.sum() == found.counted
     for others, values, sign in (
         (found.corroborating, found.corroboration, 1),
         (found.contradicting, found.contradiction, -1),
@@ -108,6 +108,31 @@ def test_blocks_of_any_shape_give_the_same(
     for first in strips(nodes, rows=rows)[0]:
         search.add(first)
     check_against_each_pair(known, finish([search]), keep)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_of_many_pairs_a_fixed_eighth_of_the_blocks_is_counted_and_all_are_evaluated(
+    parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = profiles(**world(300, likeness=0.6))
+    whole = strongest(known, keep=4)
+    monkeypatch.setattr(module, "COUNT_ALL", pair_count(300) - 1)
+    searches = [Search(matrices(known, 4), rows=16, columns=24) for _ in range(parts)]
+    chosen = np.zeros((300, 300), np.bool_)
+    for search, firsts in zip(searches, strips(300, parts, 16), strict=True):
+        for first in firsts:
+            search.add(first)
+            for number, (here, there) in enumerate(search.blocks(first)):
+                chosen[here, there] = (first // 16 + number) % 8 == 0
+    found = finish(searches)
+    chosen &= np.arange(300)[:, None] < np.arange(300)
+    assert found.pairs == pair_count(300)
+    assert found.counted == found.histogram.sum() == chosen.sum()
+    assert 0.09 < found.counted / found.pairs < 0.16
+    bins = np.bincount(np.rint(all_pairs(known)[chosen] * 100).astype(np.int64) + 100, minlength=BINS)
+    assert np.abs(np.cumsum(found.histogram) - np.cumsum(bins)).max() <= 2
+    np.testing.assert_allclose(found.corroboration, whole.corroboration, atol=1e-5)
+    np.testing.assert_allclose(found.contradiction, whole.contradiction, atol=1e-5)
 
 
 def test_a_bar_that_was_guessed_too_high_loses_nothing() -> None:

@@ -6,10 +6,10 @@ products, taken block by block: the matrix of strengths exists one block at a ti
 corroborations and contradictions of every node, and the histogram of all.
 
 What a block costs beyond its products is kept small. Strengths come out in hundredths, and the prior is a column more
-that all share, so that one division is left; they are rounded to eight bits, and these are counted two at a time and
-compared with a bar for each node. Few reach it: a bar is at first taken from a small sample of the others, and rises to
-the least that is kept of the node so far. A node that fewer reached than are kept, because the sample set its bar too
-high, is evaluated again.
+that all share, so that one division is left; they are rounded to eight bits, and these are counted two at a time (where
+there are many, an eighth is) and compared with a bar for each node. Few reach it: a bar is at first taken from a small
+sample of the others, and rises to the least that is kept of the node so far. A node that fewer reached than are kept,
+because the sample set its bar too high, is evaluated again.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ SCALE = 100
 """Inside, strengths are in hundredths."""
 COUNTED = 4
 """Blocks whose rounded strengths are counted together."""
+COUNT_ALL = 16_777_216
+"""Pairs up to which each is counted in the histogram. Of more, counted are those in"""
+COUNT_EVERY = 8
+"""each eighth block, always the same ones: counting is the dearest part beside the products, and of 10^9 pairs it says
+no more than of 10^8. Evaluated, and kept if they are strong enough, are all."""
 CODE_MOST = 127
 """Rounded strengths are cut to eight bits; above 1 there is only luck, see `Paths`."""
 BINS = 2 * SCALE + 1
@@ -73,7 +78,8 @@ class Paths:
         corroboration: float64[n, keep] in [LEAST, 1], their strengths; 0 where there is none.
         contradicting: int64[n, keep], the nodes that contradict it most; -1 where none does.
         contradiction: float64[n, keep] in [-1, -LEAST]; 0 where there is none.
-        histogram: int64[BINS], pairs by strength; pairs that share no cell have strength 0.
+        histogram: int64[BINS], pairs by strength, those that are counted; pairs that share no cell have strength 0.
+        counted: pairs counted in it: all up to `COUNT_ALL`, else those in each eighth block.
         pairs: pairs evaluated.
         again: nodes that had to be evaluated again.
     """
@@ -83,6 +89,7 @@ class Paths:
     contradicting: Ints
     contradiction: Floats
     histogram: Ints
+    counted: int
     pairs: int
     again: int
 
@@ -145,7 +152,8 @@ class Search:
     def __init__(self, given: Matrices, *, rows: int = ROWS, columns: int = COLUMNS) -> None:
         self.given, self.nodes, self.rows, self.columns = given, len(given.signal), rows, columns
         self.up, self.down = (Best(bars, given.keep) for bars in given.bars)
-        self.pairs = 0
+        self.pairs = self.counted = 0
+        self._every = 1 if pair_count(self.nodes) <= COUNT_ALL else COUNT_EVERY
         self._table = np.zeros(65_536, np.int64)
         self._outside = 0
         self._met = np.empty(rows * columns, np.float32)
@@ -173,8 +181,8 @@ class Search:
 
     def add(self, first: int) -> None:
         """Evaluate the strip of pairs whose lower node is first..first + rows."""
-        for here, there in self.blocks(first):
-            self._block(here, there)
+        for number, (here, there) in enumerate(self.blocks(first), first // self.rows):
+            self._block(here, there, counting=number % self._every == 0)
 
     def settle(self) -> None:
         """Take in the candidates that wait."""
@@ -191,7 +199,7 @@ class Search:
         up, down = np.rint(np.minimum(self.given.bars, CODE_MOST)).astype(np.int8)
         return up, -down
 
-    def _block(self, here: slice, there: slice) -> None:
+    def _block(self, here: slice, there: slice, *, counting: bool) -> None:
         strength, shared = self.products(here, there)
         shape, size, outside = strength.shape, strength.size, 0
         if self._uncounted + size > len(self._codes):
@@ -206,9 +214,11 @@ class Search:
         np.clip(strength, -CODE_MOST, CODE_MOST, out=rounded)
         np.rint(rounded, out=rounded)
         np.copyto(codes, rounded, casting="unsafe")
-        self._uncounted += size
-        self._outside += outside
         self.pairs += size - outside
+        if counting:  # else the next block writes over these codes
+            self._uncounted += size
+            self._outside += outside
+            self.counted += size - outside
         hit, more = (part[:size].reshape(shape) for part in self._hits)
         up, down = self._levels
         np.greater_equal(codes, up[here, None], out=hit)
@@ -238,7 +248,7 @@ class Search:
         self._uncounted = 0
 
     def histogram(self) -> Ints:
-        """Pairs so far by strength, int64[BINS]."""
+        """Pairs counted so far by strength, int64[BINS]."""
         self._count()
         halves = self._table.reshape(256, 256)
         by_code = np.roll(halves.sum(0) + halves.sum(1), CODE_MOST + 1)  # codes -128..127
@@ -281,6 +291,7 @@ def finish(searches: Sequence[Search]) -> Paths:
         contradicting=contradicting,
         contradiction=contradiction,
         histogram=np.sum([search.histogram() for search in searches], 0),
+        counted=sum(search.counted for search in searches),
         pairs=sum(search.pairs for search in searches),
         again=len(again),
     )
