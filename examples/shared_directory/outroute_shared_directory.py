@@ -7,8 +7,8 @@ Use it with ``outroute node --transport shared:///srv/meeting``. Each node has a
     BOX/out/CHANNEL-n    the nth message back; CHANNEL-end when the node has ended the channel
 
 A message is written under another name and renamed, so nobody reads half of one. Whoever has read one deletes it.
-Nothing here is encrypted: who may write in the directory is trusted with everything but the nodes' names and the
-network secret, which the handshake proves.
+Nothing here is encrypted, and what was said can be said again: who may write in the directory is trusted with
+everything on the way. The handshake keeps out who has the wrong secret or is not on the list, not who changes files.
 """
 
 from __future__ import annotations
