@@ -24,8 +24,9 @@ from benchmarks._byzantine_tables import load
 from benchmarks.common import options, rounded
 from outroute.audit import FieldScale, cohorts, reconstruct, summarise
 from outroute.audit.federated import Plan
-from outroute.audit.run import QUICK, Effort, Setting, audit, observations_of, settings_of
+from outroute.audit.run import audit, observations_of
 from outroute.audit.scores import psnr
+from outroute.audit.settings import QUICK, Effort, Setting, settings_of
 from outroute.audit.sketches import from_signs, from_sketches, prior_of
 from outroute.distill import Agreement, Grouping, Observations
 from outroute.schema import Schema, unit_scale
@@ -40,8 +41,8 @@ LONG_SKETCH = 4096
 
 def effort_of(shadows: int, subjects: int) -> Effort:
     """Half an hour a table on a busy core."""
-    plan = Plan(targets=3, batches=2, iterations=400, restarts=1, realistic=100)
-    return Effort(shadows=shadows, subjects=subjects, sites=4, packets=4, plan=plan)
+    plan = Plan(targets=3, batches=2, iterations=400, restarts=1, realistic=60)
+    return Effort(shadows=shadows, subjects=subjects, sites=4, packets=3, plan=plan)
 
 
 def sketches(schema: Schema, sites: dict[str, Observations], rng: np.random.Generator) -> dict[str, float]:
@@ -109,8 +110,8 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("names", nargs="*", choices=[*TABLES, []], default=list(TABLES))
     parser.add_argument("--ks", type=int, nargs="+", default=list(KS))
-    parser.add_argument("--shadows", type=int, default=32)
-    parser.add_argument("--subjects", type=int, default=200, help="of a site at most")
+    parser.add_argument("--shadows", type=int, default=24)
+    parser.add_argument("--subjects", type=int, default=160, help="of a site at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path)
     args = parser.parse_args()

@@ -38,16 +38,16 @@ class Plan:
     Attributes:
         targets: single records.
         batches: batches of each size.
-        iterations: of the search; None: the attacks' own.
+        iterations: of Geiping's search; None: its own number.
         restarts: of a search.
         realistic: steps of the search over a whole local training; 0: leave it out.
     """
 
-    targets: int = 4
-    batches: int = 3
-    iterations: int | None = None
-    restarts: int = 2
-    realistic: int = 150
+    targets: int = 3
+    batches: int = 2
+    iterations: int | None = 400
+    restarts: int = 1
+    realistic: int = 60
 
 
 def federations(classes: int, epsilon: float) -> dict[str, tuple[Federation, bool]]:
@@ -285,7 +285,7 @@ def _attacked(
             ),
             attack,
             number,
-            iterations=plan.realistic if whole else plan.iterations,
+            iterations=plan.realistic if whole else plan.iterations if attack is Attack.GEIPING else None,
             restarts=1 if whole else plan.restarts,
         )
     guess = clients.back(seen)

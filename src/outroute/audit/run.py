@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from outroute.audit.addresses import enumerate_addresses
 from outroute.audit.attributes import attribute_gains, attributes
 from outroute.audit.clients import clients_of
 from outroute.audit.differencing import difference, differences
-from outroute.audit.emission import Emitter, cohorts, floor_of
-from outroute.audit.federated import Plan, federations, inversions, name_by_updates
+from outroute.audit.emission import floor_of
+from outroute.audit.federated import federations, inversions, name_by_updates
 from outroute.audit.inversion import available
 from outroute.audit.linkage import link, linked
 from outroute.audit.membership import judge, membership_pairs
@@ -24,6 +24,7 @@ from outroute.audit.questions import asked_cells, asked_discreetly, questioned
 from outroute.audit.reconstruction import reconstruct, summarise
 from outroute.audit.schemas import landmark_membership, schema_leaks
 from outroute.audit.scores import FieldScale, psnr, ssim
+from outroute.audit.settings import Effort, Setting
 from outroute.audit.updates import update_pairs
 from outroute.audit.utility import federated_utility, packet_utility, utility_splits
 from outroute.datasets import Dataset, GroupKind
@@ -36,58 +37,9 @@ from outroute.trial.parallel import single_threaded
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
-__all__ = ["QUICK", "Effort", "Found", "Setting", "audit", "observations_of", "settings_of"]
+__all__ = ["Found", "audit", "observations_of"]
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """How much is tried.
-
-    Attributes:
-        shadows: emissions (and runs of a federation) of membership inference.
-        subjects: of a site at most; more are drawn at random.
-        sites: at most, the largest and smallest alternating.
-        packets: solved for their members, at each site.
-        plan: of the search for records in updates.
-        repeats: splits of the utility.
-    """
-
-    shadows: int = 64
-    subjects: int = 400
-    sites: int = 8
-    packets: int = 8
-    plan: Plan = field(default_factory=Plan)
-    repeats: int = 5
-
-
-QUICK = Effort(
-    shadows=16,
-    subjects=120,
-    sites=4,
-    packets=3,
-    plan=Plan(targets=2, batches=1, iterations=150, restarts=1, realistic=0),
-    repeats=2,
-)
-"""Seconds: it shows that an audit runs and what it looks like; its intervals are wide."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One way of emitting that is attacked.
-
-    Attributes:
-        name: for people.
-        emit: the distiller.
-        k: subjects in a packet; 0 where that means nothing (``private``).
-        epsilon: lifetime budget of a subject; 0 for none.
-    """
-
-    name: str
-    emit: Emitter
-    k: int = 0
-    epsilon: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +51,6 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return dict(self.values)
-
-
-def settings_of(ks: tuple[int, ...]) -> list[Setting]:
-    """Single records and cohorts of these sizes."""
-    return [Setting(name="single records" if k == 1 else f"cohorts of {k}", emit=cohorts(k), k=k) for k in ks]
 
 
 def observations_of(data: Dataset) -> dict[str, Observations]:

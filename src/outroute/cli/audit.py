@@ -104,7 +104,7 @@ def audit(
 
     outroute audit visits.csv --outcome died --site hospital --quick --json
     """
-    from outroute.audit import run
+    from outroute.audit import run, settings
     from outroute.audit.inversion import available
 
     if html is not None:
@@ -140,9 +140,9 @@ def audit(
         found = run.audit(
             data.schema,
             run.observations_of(data),
-            run.settings_of((1, size)),
+            settings.settings_of((1, size)),
             epsilon=epsilon,
-            effort=run.QUICK if quick else None,
+            effort=settings.QUICK if quick else None,
             seed=seed,
             federated=federated,
             progress=progress,
