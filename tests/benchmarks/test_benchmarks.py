@@ -146,3 +146,26 @@ def test_trust() -> None:
         assert {"ours", "running", "leader", "best"} <= set(found[scenario]["loss"])
         assert {"mean", "low", "high"} == set(found[scenario]["regret"]["ours"])
     assert {"uniform", "default", "batch", "answered"} <= set(found["prompt"]["ours_minus"])
+
+
+def test_cohorts(tables: None) -> None:
+    found = run("cohorts")["heart"]["k=5"]
+    assert {"with own, auc", "packets alone, auc", "membership_auc", "denoised_db", "against_first"} <= set(found)
+    found = run("cohorts", "--whole")["heart"]
+    assert set(found["scores"]) == {"advised", "cohorts of five"}
+    assert set(found["difference"]) == {"auc", "log_loss"}
+
+
+def test_tiny_sites(tables: None) -> None:
+    found = run("tiny")["heart"]
+    assert {"alone", "local privacy, epsilon 1", "shares, 64 cells", "all records pooled"} <= set(found["scores"])
+    cost = found["costs"]["shares, 64 cells"]
+    assert cost["cohorts"] > 0
+    assert set(cost["bytes_per_subject"]) == {"one", "other"}
+
+
+def test_questions(tables: None) -> None:
+    found = run("questions")["heart"]
+    plain, coarse = found["ways"]["plain"], found["ways"]["coarse=32"]
+    assert plain["cells_asked"] == 4 < coarse["cells_asked"]
+    assert set(found["costs"]) == set(found["ways"])
