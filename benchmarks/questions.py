@@ -51,6 +51,8 @@ ROWS = 20_000
 ASKED = 300
 """Cases asked about."""
 COSTED = 60
+QUICK = ("plain", "coarse=8", "dummies=1")
+"""Ways that a quick run takes."""
 PROBES = 4
 SITES = 4
 NOW = 1_700_000_000
@@ -66,6 +68,10 @@ def world(name: str, count: int) -> tuple[Schema, NDArray[np.uint16], NDArray[np
     half = len(rows) // 2
     learnt = learn_from_codes(data.schema, codes[:half], count=count, seed=7)
     return replace(data.schema, landmarks=learnt.landmarks), codes[:half], codes[half:], y[rows][half:]
+
+
+def _ways(quick: bool) -> dict[str, Discretion]:
+    return {way: WAYS[way] for way in QUICK} if quick else WAYS
 
 
 def numbers(schema: Schema, codes: NDArray[np.uint16]) -> NDArray[np.float64]:
@@ -164,7 +170,7 @@ def changed(schema: Schema, codes: NDArray[np.uint16], rng: np.random.Generator)
 def told(name: str, count: int, quick: bool) -> dict[str, Any]:
     schema, reference, codes, _ = world(name, count)
     rng = np.random.default_rng(42)
-    codes = codes[rng.permutation(len(codes))[: 40 if quick else ASKED]]
+    codes = codes[rng.permutation(len(codes))[: 10 if quick else ASKED]]
     observer, home, secret = Observer(schema, reference), cells(schema, codes)[:, 0], rng.bytes(32)
     blind = float(np.mean([observer.error(observer.mean, one) for one in codes]))
     out: dict[str, Any] = {
@@ -174,7 +180,7 @@ def told(name: str, count: int, quick: bool) -> dict[str, Any]:
         "without_question": {"error": blind, "cell_named": float((home == observer.often.argmax()).mean())},
         "ways": {},
     }
-    for way, how in WAYS.items():
+    for way, how in _ways(quick).items():
         seen = asks(schema, codes, how, secret)
         if how.dummies:
             guesses = observer.behind_dummies(seen)
@@ -240,9 +246,9 @@ def costs(name: str, count: int, quick: bool) -> dict[str, Any]:
     for node in nodes:
         node.distil()
         node.publish()
-    asked = codes[-(10 if quick else COSTED) :]
+    asked = codes[-(3 if quick else COSTED) :]
     out: dict[str, Any] = {}
-    for number, (way, how) in enumerate(WAYS.items()):
+    for number, (way, how) in enumerate(_ways(quick).items()):
         who = key(200 + number)
         with Node(
             schema,

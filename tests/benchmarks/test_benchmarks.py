@@ -151,6 +151,10 @@ def test_trust() -> None:
 def test_cohorts(tables: None) -> None:
     found = run("cohorts")["heart"]["k=5"]
     assert {"with own, auc", "packets alone, auc", "membership_auc", "denoised_db", "against_first"} <= set(found)
+
+
+@pytest.mark.long
+def test_cohorts_through_real_nodes(tables: None) -> None:
     found = run("cohorts", "--whole")["heart"]
     assert set(found["scores"]) == {"advised", "cohorts of five"}
     assert set(found["difference"]) == {"auc", "log_loss"}
@@ -166,6 +170,6 @@ def test_tiny_sites(tables: None) -> None:
 
 def test_questions(tables: None) -> None:
     found = run("questions")["heart"]
-    plain, coarse = found["ways"]["plain"], found["ways"]["coarse=32"]
+    plain, coarse = found["ways"]["plain"], found["ways"]["coarse=8"]
     assert plain["cells_asked"] == 4 < coarse["cells_asked"]
     assert set(found["costs"]) == set(found["ways"])
