@@ -154,8 +154,8 @@ async def measure(size: Size) -> dict[str, Any]:
             await asyncio.gather(*(send() for _ in range(CREDIT_FRAMES)))
             await tell(RAW, count * FRAME_PACKETS)
 
-        async def ours(packets: Any) -> None:
-            done = await sender.deposit(schema().id, places(packets), packets)
+        async def ours(packets: Any, names: list[bytes]) -> None:
+            done = await sender.deposit(schema().id, names, packets)
             assert done.acknowledged.all()
             await tell("wait", len(packets))
 
@@ -175,10 +175,11 @@ async def measure(size: Size) -> dict[str, Any]:
                     await timed(RAW, count * FRAME_PACKETS, raw(count))
                 packets = make(2, first, count * FRAME_PACKETS, int(time.time()))
                 first += len(packets)
-                filled.append(len(packets) / max(1, len({name[0] for name in places(packets)})))
+                names = places(packets)
+                filled.append(len(packets) / max(1, len({name[0] for name in names})))
                 await tell(stage)
                 before = await tell("ceiling") if stage == "verified" else (0.0, 0.0)
-                await timed(stage, len(packets), ours(packets))
+                await timed(stage, len(packets), ours(packets, names))
                 if stage == "verified":
                     after = await tell("ceiling")
                     ceilings.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
@@ -202,7 +203,8 @@ async def measure(size: Size) -> dict[str, Any]:
                 }
         found["packets_of_a_shard"] = float(np.mean(filled))
         await tell("question")
-        await ours(make(2, 0, QUESTION_PACKETS * CELLS, int(time.time())))
+        asked = make(2, 0, QUESTION_PACKETS * CELLS, int(time.time()))
+        await ours(asked, places(asked))
         names = places(make(2, 0, CELLS, int(time.time())))
         found["question"] = _spread(await trips(lambda: sender.fetch(schema().id, names[:1], cap=256), size.questions))
         found["question_at_home"] = _spread(await tell("home", size.questions))

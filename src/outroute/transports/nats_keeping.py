@@ -141,7 +141,11 @@ class Keeping:
             _log.warning("position not noted", extra={"problem": error.strerror})
 
     async def _bind(self) -> None:
-        """Go on where this store is: a consumer that is further was made for a store that is gone."""
+        """Go on where this store is.
+
+        A consumer that is further was made for a store that is gone; one that waits for confirmations would repeat what
+        is unconfirmed much later.
+        """
         info = await self._puller.info()
         if info is not None:
             behind = int(info.get("ack_floor", {}).get("stream_seq", 0)) <= self._position
@@ -154,6 +158,7 @@ class Keeping:
         else:
             self._taken = int(info.get("delivered", {}).get("consumer_seq", 0))
         await self._puller.listen()
+        self._doubt_until = 0.0  # from here on nothing is on its way that could be lost
 
     # reading ------------------------------------------------------------------------------------------------
 
@@ -235,7 +240,7 @@ class Keeping:
     def returned(self) -> None:
         """The connection was away."""
         self._doubt_until = time.monotonic() + 2 * ACK_SECONDS
-        self._puller.ask_again()
+        self._puller.bind_again("the connection was away")
 
     def _take(self, messages: Sequence[Msg]) -> list[NDArray[np.uint8]]:
         """Check and keep the packets of some frames in one commit; a receipt for each packet of each frame. Blocks.

@@ -36,6 +36,8 @@ FORGOTTEN_SECONDS = 30 * 86_400
 note of where it was."""
 EPHEMERAL_SECONDS = 300
 """The same for the consumer of a node that keeps packets in memory: as long as servers may be away."""
+REFUSED_SECONDS = (0.05, 2.0)
+"""Seconds before a request for messages that was refused is made again: the first, and the most it grows to."""
 _NANO = 1_000_000_000
 _NOT_FOUND = (10014, 10059)
 _MANY_FILTERS_SINCE = (2, 10)
@@ -99,6 +101,7 @@ class Puller:
         self._waiting: deque[Msg] = deque()
         self._more = asyncio.Event()
         self._owed = 0
+        self._pause = 0.0
         self._broken = ""
         self._subscription: Subscription | None = None
         self._inbox = ""
@@ -183,16 +186,25 @@ class Puller:
         self._owed = 0
         self._more.set()
 
+    def bind_again(self, why: str) -> None:
+        """Let ``pull`` end, once nothing waits here any more: what was on its way may be lost."""
+        self._broken = why
+        self._more.set()
+
     async def _on(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status") if not message.data else None
         if status is None or message.subject != self._inbox:
             self._owed -= 1
+            self._pause = 0.0
             self._waiting.append(message)
         elif status != "100":
             self._owed = 0  # this request is over
             text = str((message.headers or {}).get("Description", "")).lower()
             if status == "409" and ("deleted" in text or "push based" in text):
                 self._broken = text
+            if status not in ("404", "408"):  # not because its time was over: a server that starts, a leader that goes
+                first, most = REFUSED_SECONDS
+                self._pause = min(max(2 * self._pause, first), most)
         self._more.set()
 
     async def pull(self, most: int) -> list[Msg]:
@@ -206,6 +218,10 @@ class Puller:
             if self._broken:
                 raise ConsumerGoneError(self._broken)
             if self._owed <= 0:
+                if self._pause:
+                    await asyncio.sleep(self._pause)
+                    if await self.info() is None:
+                        raise ConsumerGoneError("the server does not know it any more")
                 await self._ask()
             self._more.clear()
             try:
