@@ -13,8 +13,10 @@ before had:
 * ``verified``: checked with signatures, not kept. This is the figure *with verification on*.
 * ``all``: checked with signatures and kept on disk: what a node does.
 
-Raw and every stage take turns in each round; a ratio is the median over rounds of the ratio in one round. The Ed25519
-ceiling (PyNaCl, in the receiving process, right before and after) is that of one thread and of all cores. ``question``
+Raw and every stage take turns in each round; a ratio is the median over rounds of the ratio in one. ``..._cpu`` is
+per second of processor time of both processes together: on a busy machine that is what can be compared. The Ed25519
+ceiling (PyNaCl, in the receiving process, right before and after) is that of one thread and of all cores; a node checks
+the packets of a frame on all cores. ``question``
 is milliseconds of asking one holder about one cell of 16 packets; ``trip`` of the smallest exchange; raw of one 4-byte
 message and its acknowledgement.
 
@@ -71,7 +73,7 @@ class Size:
 
 
 FULL = Size(moved=1500, checked=160, verified=80, rounds=7, questions=300)
-QUICK = Size(moved=64, checked=8, verified=8, rounds=2, questions=20)
+QUICK = Size(moved=32, checked=2, verified=2, rounds=1, questions=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +160,17 @@ def _spent() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _ceiling(packets: PacketArray) -> tuple[float, float]:
-    """Signatures checked per second of wall time: in one thread, and on all cores."""
+def _ceiling(packets: PacketArray) -> tuple[float, float, float]:
+    """Signatures checked per second: of wall time in one thread and on all cores, of processor time in one thread."""
     found = []
+    busy = time.thread_time()
     for check in (verify_signatures, verify_in_threads):
         began = time.perf_counter()
         check(packets)
         found.append(len(packets) / (time.perf_counter() - began))
-    return found[0], found[1]
+        if check is verify_signatures:
+            busy = time.thread_time() - busy
+    return found[0], found[1], len(packets) / busy
 
 
 def _receive(way: Way, directory: str, said: Any, signatures: int) -> None:
@@ -263,14 +268,14 @@ def _spread(taken: list[float]) -> dict[str, float]:
 async def _rounds(request: Callable[[bytes], Any], tell: Callable[[str], Any], raw: Raw | None, size: Size) -> dict:
     rates: dict[str, list[float]] = {stage: [] for stage in ("raw", *size.stages)}
     busy: dict[str, list[float]] = {stage: [] for stage in ("raw", *size.stages)}
-    ceilings: list[tuple[float, float]] = []
+    ceilings: list[tuple[float, ...]] = []
     message = bytes(FRAME_PACKETS * PACKET_BYTES)
     counts = dict.fromkeys(STAGES, size.checked) | {
         "link": size.moved,
         "verified": size.verified,
         "all": size.verified,
     }
-    first, again = 0, frames_of(0, 64)
+    first, again = 0, frames_of(0, min(size.moved, 64))
 
     async def timed(name: str, packets: int, work: Callable[[], Any]) -> None:
         """Packets per second of wall time, and of processor time of both processes together."""
@@ -289,23 +294,28 @@ async def _rounds(request: Callable[[bytes], Any], tell: Callable[[str], Any], r
             elif raw is not None:
                 await timed("raw", size.moved * FRAME_PACKETS, partial(raw.send, message, size.moved))
             await tell(stage)
-            before = await tell("ceiling") if stage == "verified" else (0.0, 0.0)
+            before = await tell("ceiling") if stage == "verified" else ()
             await timed(stage, len(frames) * FRAME_PACKETS, partial(_push, request, frames))
             if stage == "verified":
                 after = await tell("ceiling")
-                ceilings.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
+                ceilings.append(tuple((one + other) / 2 for one, other in zip(before, after, strict=True)))
     for values in (*rates.values(), *busy.values(), ceilings):
         del values[:1]  # the first round warms up
     found: dict[str, Any] = {
         name: {"per_second": median(rates[name]), "per_cpu_second": median(busy[name])} for name in rates if rates[name]
     }
     if ceilings:
-        one, all_cores = ([side[at] for side in ceilings] for at in (0, 1))
-        found["ed25519"] = {"one_thread_per_second": median(one), "all_cores_per_second": median(all_cores)}
+        one, all_cores, of_cpu = ([side[at] for side in ceilings] for at in (0, 1, 2))
+        found["ed25519"] = {
+            "one_thread_per_second": median(one),
+            "all_cores_per_second": median(all_cores),
+            "per_cpu_second": median(of_cpu),
+        }
         for stage in {"verified", "all"} & set(size.stages):
             found[stage] |= {
                 "ratio_to_one_thread": ratio(rates[stage], one),
                 "ratio_to_all_cores": ratio(rates[stage], all_cores),
+                "ratio_to_ed25519_cpu": ratio(busy[stage], of_cpu),
             }
     for stage in size.stages if rates["raw"] else ():
         found[stage]["ratio_to_raw"] = ratio(rates[stage], rates["raw"])
@@ -387,10 +397,15 @@ async def local(size: Size) -> dict[str, Any]:
     return found
 
 
+OTHERS: dict[str, Callable[[Size], Any]] = {"local": local}
+"""Transports that are no links between two processes: each measures itself, with the same stages."""
+
+
 async def measure(size: Size, only: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"load_before": load(), "credit": CREDIT_FRAMES, "cores": os.cpu_count()}
-    if not only or "local" in only:
-        found["local"] = await local(size)
+    for name, measured in OTHERS.items():
+        if not only or name in only:
+            found[name] = await measured(size)
     for name, way in WAYS.items():
         if not only or name in only or name.partition(",")[0] in only:
             found[name] = await one(way, size)
@@ -401,7 +416,9 @@ async def measure(size: Size, only: Sequence[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"of local, {', '.join(WAYS)}, nats")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help=f"of {'; '.join((*OTHERS, *WAYS, 'nats'))}"
+    )
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES, help="only these; raw goes with link")
     args = parser.parse_args()
     size = replace(QUICK if args.quick else FULL, stages=tuple(args.stages))

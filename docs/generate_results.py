@@ -9,6 +9,7 @@ from typing import Any
 import audit_results as audit
 import hostile_results as hostile
 import leaving_results as leaving
+import transports_results as transports
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "experiments" / "results"
@@ -218,6 +219,7 @@ def main() -> None:
     out += plain("gateway", "A gateway with thousands of devices", "--devices 2000 ")
     out += hostile.partition()
     out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")
+    out += transports.section()
     out += hostile.liars()
     for name, how in BYZANTINE.items():
         out += hostile.byzantine(name, how)

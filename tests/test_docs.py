@@ -76,7 +76,9 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     command = programs / "outroute"
     command.write_text(f"#!{sys.executable}\nfrom outroute.cli import main\nmain()\n", encoding="utf-8")
     command.chmod(0o755)
-    (programs / "python").symlink_to(sys.executable)
+    python = programs / "python"  # no link: one would not find the packages of an environment
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
     environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     before = ""
     for language, text in blocks_of(page):

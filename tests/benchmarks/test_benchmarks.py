@@ -101,6 +101,18 @@ def test_network() -> None:
     assert found["hostile"]["answered"] == found["hostile"]["questions"] > 0
 
 
+def test_transports() -> None:
+    names = ("grpc, security off", "flight, security off")
+    found = run("transports", "--only", *names, "--stages", "link", "verified")
+    for name in names:
+        one = found[name]
+        assert set(one) >= {"raw", "link", "verified", "ed25519", "question", "trip"}
+        assert one["link"]["ratio_to_raw"] > 0
+        assert one["verified"]["ratio_to_one_thread"] > 0
+        assert one["question"]["ms_p50"] <= one["question"]["ms_p99"]
+    assert not {"local", "flight", "direct"} & set(found)
+
+
 def test_growth() -> None:
     pytest.importorskip("opendht")
     found = run("network", "--growth")
