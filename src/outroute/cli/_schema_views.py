@@ -164,8 +164,8 @@ def advice(schema: Schema, unreviewed: Iterable[str] = ()) -> list[str]:
         found.append(f"k = {schema.privacy.k} is small: an average over few people tells much about each")
     elif schema.privacy.distiller is Distiller.COHORT and not schema.privacy.noise:
         found.append(
-            "no noise on conditions: whoever knows a person can often tell whether it is in a packet; k = 10 and "
-            "noise = 0.1 under [privacy] make that hard and cost little (docs/founders.md)"
+            "no noise on conditions: whoever knows a person can often tell whether it is in a packet; k = 10, "
+            "noise = 0.1 and dissent = 2 under [privacy] make that hard and cost little (docs/founders.md)"
         )
     if schema.time.lifetime_seconds < schema.time.bucket_seconds:
         found.append("packets expire sooner than a bucket lasts")
