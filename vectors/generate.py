@@ -17,6 +17,7 @@ from agreements import agreements
 from declared import Json, declared, make_schema
 from parts import ALICE, CLINIC, NOW, SECRET, make_packets, some_codes
 from refused import rejected
+from shares import shares
 from statements import statements
 
 from outroute.distill import Observations
@@ -262,6 +263,7 @@ def files() -> dict[str, str]:
         "certificates": certificates(),
         "agreements": agreements(),
         "statements": statements(),
+        "shares": shares(),
     }
     return {f"{name}.json": _lines(value) for name, value in parts.items()}
 

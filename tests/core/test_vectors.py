@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import sys
@@ -15,7 +16,7 @@ from outroute.identity import Certificate, Identity, Learned, Register, node_id
 from outroute.packet import Rejection, accept, as_packets, withdraw
 from outroute.schema import Landmarks
 
-from . import second
+from . import second, second_shares
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 
@@ -200,3 +201,33 @@ def test_a_withdrawal_is_made_alike(agreed: dict[str, second.Agreed]) -> None:
     made = withdraw(as_packets(data), Identity(seed)).tobytes()
     assert made == second.withdrawal(seed, data)
     assert second.accept(agreed["heart"], made, case["now"]) == "NONE"
+
+
+def test_shares(agreed: dict[str, second.Agreed]) -> None:
+    for case in read("shares"):
+        s = agreed[case["schema"]]
+        for one in case["contributions"]:
+            whole = second_shares.vector(s, one["codes"], one["outcome"])
+            first = second_shares.drawn(bytes.fromhex(one["seed"]), len(whole))
+            other = bytes.fromhex(one["other_share"])
+            numbers = [int.from_bytes(other[at : at + 8], "little") for at in range(0, len(other), 8)]
+            assert [(a + b) % 2**64 for a, b in zip(first, numbers, strict=True)] == whole
+        window = max(s.time["bucket"], s.time["lifetime"] // 4)
+        groups = second_shares.cohorts(s, case["contributions"], case["k"], window)
+        added = sorted(one["id"] for group in groups for one in group)
+        assert added == case["added"]
+        assert hashlib.sha256(bytes.fromhex("".join(added))).hexdigest() == case["digest"]
+        assert case["cohorts"] == [
+            [g[0]["facet"], min(o["cell"] for o in g), max(o["bucket"] for o in g), len(g), len({o["site"] for o in g})]
+            for g in groups
+        ]
+        pair = second_shares.pair_key([bytes.fromhex(seed) for seed in case["synthesizer_seeds"]], s.id)
+        assert pair.hex() == case["pair_key"]
+        packets = [bytes.fromhex(one) for one in case["packets"]]
+        assert sum(int.from_bytes(data[92:96], "little") for data in packets) == len(added)
+        for number, data in enumerate(packets):
+            assert data[40:72] == pair
+            named = hashlib.sha256(bytes.fromhex(case["digest"]) + number.to_bytes(4, "little")).digest()[:8]
+            assert data[72:80] == named
+            now = int.from_bytes(data[80:88], "little", signed=True) + s.time["bucket"]
+            assert second.accept(s, data, now) == "NONE"

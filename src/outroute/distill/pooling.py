@@ -64,8 +64,8 @@ def _pool_part(schema: Schema, cell: NDArray[np.int64], site: NDArray[np.int64],
     sites, who = np.unique(site, return_inverse=True)
     held = np.zeros((len(cells), len(sites)), dtype=np.int64)
     np.add.at(held, (at, who), 1)
-    root = np.sqrt(schema.slot_weights.astype(np.float64))
-    centre = schema.landmarks.codes[cells].astype(np.float64) * root
+    # Whole numbers only, so that both synthesizers find the same whatever their machines.
+    centre = schema.landmarks.codes[cells].astype(np.int64)
     # A place stands for itself and for all that joined it; those that joined are gone.
     home = np.arange(len(cells))
     alive = np.ones(len(cells), dtype=np.bool_)
@@ -79,10 +79,10 @@ def _pool_part(schema: Schema, cell: NDArray[np.int64], site: NDArray[np.int64],
         if not len(others):
             alive[mine] = False
             break
-        far = ((centre[others] - centre[mine]) ** 2).sum(axis=1)
+        far = (schema.slot_weights * (centre[others] - centre[mine]) ** 2).sum(axis=1)
         best = int(others[np.argmin(far)])
         keep, gone = min(mine, best), max(mine, best)
-        centre[keep] = (size[keep] * centre[keep] + size[gone] * centre[gone]) / (size[keep] + size[gone])
+        centre[keep] = (size[keep] * centre[keep] + size[gone] * centre[gone]) // (size[keep] + size[gone])
         held[keep] += held[gone]
         size[keep] += size[gone]
         alive[gone] = False
