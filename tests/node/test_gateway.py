@@ -18,7 +18,7 @@ from typing import Any
 import nats
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outroute.errors import StoreError, TransportError
@@ -204,6 +204,7 @@ def test_wrong_rows_of_one_device_do_not_stop_the_others() -> None:
     assert len(taken.refused) == 100
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=8))
 def test_any_bytes_are_taken_or_refused(data: list[bytes]) -> None:
     intake = Intake(SCHEMA, default_mapping(SCHEMA, case=(MESSAGE,), subject=(DEVICE,)))

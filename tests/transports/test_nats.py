@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outroute.errors import StoreError, TransportError
@@ -144,6 +144,7 @@ def test_options_come_from_a_file_and_the_address_goes_before(tmp_path: Path) ->
     assert "seed" not in repr(found.named)
 
 
+@settings(deadline=None)
 @given(address=st.binary(min_size=32, max_size=32), part=st.sampled_from(["", "0", "7", "a", "a1", "0f"]))
 def test_a_frame_lies_where_those_look_who_keep_its_shard(address: bytes, part: str) -> None:
     shard = shard_of(address)
