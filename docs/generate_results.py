@@ -9,6 +9,7 @@ from typing import Any
 import audit_results as audit
 import hostile_results as hostile
 import leaving_results as leaving
+import private_results
 import transports_results as transports
 
 HERE = Path(__file__).parent
@@ -207,6 +208,9 @@ def main() -> None:
     if path.exists():
         out += variants(json.loads(path.read_text()))
     out += covered()
+    path = RESULTS / "private.json"
+    if path.exists():
+        out += private_results.private(json.loads(path.read_text()))
     out += plain("codec", "The codec")
     out += plain("store", "Store and local transport")
     out += plain("ask", "Asking")

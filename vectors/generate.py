@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from agreements import agreements
 from declared import Json, declared, make_schema
+from noisy import noisy
 from parts import ALICE, CLINIC, NOW, SECRET, make_packets, some_codes
 from refused import rejected
 from shares import shares
@@ -264,6 +265,7 @@ def files() -> dict[str, str]:
         "agreements": agreements(),
         "statements": statements(),
         "shares": shares(),
+        "private": noisy(),
     }
     return {f"{name}.json": _lines(value) for name, value in parts.items()}
 

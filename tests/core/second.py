@@ -21,7 +21,8 @@ from nacl.signing import SigningKey, VerifyKey
 
 SCALE, MISSING, ONE = 65534, 65535, 2**32 - 1
 KINDS = {"binary": 1, "categorical": 2, "numeric": 3}
-DISTILLERS = {"cohort": 1, "single": 2}
+DISTILLERS = {"cohort": 1, "single": 2, "private": 3}
+MAY_SEND = {"cohort": [1], "single": [1, 2], "private": [3]}
 LAYOUT = struct.Struct("<4sHBB32s32sQqIII32sI10I116H32s8s")
 NAMES = """NONE LENGTH MAGIC FLAGS SCHEMA KIND DISTILLER BUCKET FUTURE LIFETIME EXPIRED SIZE WEIGHT OUTCOME CONDITIONS
 CELL FINGERPRINT WITHDRAWAL RESERVED SIGNATURE"""
@@ -82,7 +83,10 @@ class Agreed:
 
     def __init__(self, declared: dict[str, Any]) -> None:
         self.fields = [tidy_field(f) for f in declared["fields"]]
-        self.marks = declared["landmarks"].get("codes") or draw(self.fields, declared["landmarks"]["draw"])
+        given = declared["landmarks"]
+        self.marks = given.get("codes") or (
+            grid(self.fields, given["grid"]) if "grid" in given else draw(self.fields, given["draw"])
+        )
         o = declared["outcome"]
         self.outcome: dict[str, Any] = {"name": text(o["name"]), "kind": o["kind"]}
         if o["kind"] == "numeric":
@@ -167,6 +171,20 @@ def draw(fields: list[dict[str, Any]], count: int) -> list[Codes]:
     return rows
 
 
+def grid(fields: list[dict[str, Any]], levels: dict[str, int]) -> list[Codes]:
+    rows: list[Codes] = [[]]
+    for f in fields:
+        n, wide = levels.get(f["name"], 1), width(f)
+        if f["kind"] == "numeric":
+            parts = [[(2 * i + 1) * SCALE // (2 * n)] for i in range(n)]
+        elif n > 1 or f["facet"]:
+            parts = [[SCALE if i == j else 0 for j in range(wide)] for i in range(n)]
+        else:
+            parts = [[SCALE // wide + (j < SCALE % wide) for j in range(wide)]]
+        rows = [row + part for row in rows for part in parts]
+    return rows
+
+
 # Section 3
 
 
@@ -246,6 +264,48 @@ def commitment(secret: bytes, observations: list[tuple[Codes, float]]) -> bytes:
     return hmac.new(secret, b"outroute commitment v1\0" + b"".join(rows), "sha256").digest()
 
 
+def plain(s: Agreed, codes: Codes) -> Codes:
+    """Without facets."""
+    out = list(codes)
+    for f, where in s.parts:
+        if f["facet"]:
+            out[where] = [MISSING] * width(f)
+    return out
+
+
+def regions(s: Agreed) -> list[Codes]:
+    marks: list[Codes] = []
+    for mark in s.marks:
+        if plain(s, mark) not in [plain(s, other) for other in marks]:
+            marks.append(mark)
+    wanted: list[Codes] = []
+    combinations = 1
+    for f, _ in s.parts:
+        combinations *= width(f) + 1 if f["facet"] else 1
+    for number in range(combinations):
+        for mark in marks:
+            row, left = list(mark), number
+            for f, where in reversed(s.parts):
+                if f["facet"]:
+                    left, a = divmod(left, width(f) + 1)
+                    row[where] = [MISSING if a == width(f) else SCALE * (i == a) for i in range(width(f))]
+            wanted.append(row)
+    return wanted
+
+
+def region(s: Agreed, codes: Codes) -> int:
+    at = plain(s, s.marks[cell(s, plain(s, codes))])
+    number = facet_number(s, codes)
+    return next(i for i, row in enumerate(regions(s)) if plain(s, row) == at and facet_number(s, row) == number)
+
+
+def adds(s: Agreed, outcome: float) -> Codes:
+    """Of a number."""
+    low, high = float(s.outcome["low"]), float(s.outcome["high"])
+    step = round((min(max((outcome - low) / (high - low), 0.0), 1.0) * 2 - 1) * 16384)
+    return [1, step, (step * step + 8192) // 16384 - 8192]
+
+
 # Section 5
 
 
@@ -316,30 +376,55 @@ def accept(s: Agreed, data: bytes, now: int) -> str:
     outcome, conditions, committed, reserved = list(values[13:23]), list(values[23:139]), values[139], values[140]
     k, wide = s.privacy["k"], len(s.weights)
     codes = conditions[:wide]
-    gone = flags & 1
+    gone, noisy = flags & 1, s.privacy["distiller"] == "private"
     content = size or weight or any(outcome) or any(conditions) or any(sketch) or any(committed)
     rules: list[tuple[str, Callable[[], object]]] = [
         ("MAGIC", lambda: magic != b"ORP\x01"),
         ("SCHEMA", lambda: schema != s.id),
         ("FLAGS", lambda: flags > 1),
         ("KIND", lambda: kind != KINDS[s.outcome["kind"]]),
-        ("DISTILLER", lambda: distiller not in ([1, 2] if s.privacy["distiller"] == "single" else [1])),
+        (
+            "DISTILLER",
+            lambda: distiller not in {"cohort": [1], "single": [1, 2], "private": [3]}[s.privacy["distiller"]],
+        ),
         ("WITHDRAWAL", lambda: gone and content),
         ("BUCKET", lambda: not -(2**40) < bucket < 2**40 or bucket % s.time["bucket"]),
         ("FUTURE", lambda: bucket > now + 600),
         ("LIFETIME", lambda: not 0 < lifetime <= s.time["lifetime"]),
         ("EXPIRED", lambda: bucket + s.time["bucket"] + lifetime <= now),
         ("CELL", lambda: at >= len(s.marks)),
-        ("SIZE", lambda: not gone and (not k <= size <= 65535 or (distiller == 2 and size != 1))),
-        ("WEIGHT", lambda: not gone and not k << 16 <= weight <= size << 16),
-        ("OUTCOME", lambda: not gone and bad_outcome(s, size, outcome)),
+        *((name, lambda broken=broken: not gone and broken(s, values)) for name, broken in NOISY if noisy),
+        ("SIZE", lambda: not gone and not noisy and (not k <= size <= 65535 or (distiller == 2 and size != 1))),
+        ("WEIGHT", lambda: not gone and not noisy and not k << 16 <= weight <= size << 16),
+        ("OUTCOME", lambda: not gone and not noisy and bad_outcome(s, size, outcome)),
         ("CONDITIONS", lambda: not gone and (bad_codes(s, codes) or any(conditions[wide:]))),
         ("RESERVED", lambda: any(reserved)),
+        ("CONDITIONS", lambda: not gone and noisy and plain(s, codes) not in [plain(s, mark) for mark in s.marks]),
+        ("RESERVED", lambda: not gone and noisy and any(committed)),
         ("CELL", lambda: not gone and at != cell(s, codes)),
         ("FINGERPRINT", lambda: not gone and sketch != fingerprint(s, codes)),
         ("SIGNATURE", lambda: not signed(author, b"outroute packet v1\0" + data[:448], data[448:])),
     ]
     return next((name for name, broken in rules if broken()), "NONE")
+
+
+def sums_of(s: Agreed, values: tuple[Any, ...]) -> Codes:
+    """The sums of a packet, signed."""
+    count = 3 if s.outcome["kind"] == "numeric" else len(s.outcome["classes"])
+    return [v - 2**32 if v >= 2**31 else v for v in values[13 : 13 + count]]
+
+
+def wrong_size(s: Agreed, values: tuple[Any, ...]) -> bool:
+    sums, k = sums_of(s, values), s.privacy["k"]
+    total = sums[0] if s.outcome["kind"] == "numeric" else sum(sums)
+    return values[9] != min(max(total, 0), 65535) or (k > 1 and values[9] < k and any(sums))
+
+
+NOISY: list[tuple[str, Callable[[Agreed, tuple[Any, ...]], bool]]] = [
+    ("SIZE", wrong_size),
+    ("WEIGHT", lambda s, values: values[10] != 0),
+    ("OUTCOME", lambda s, values: any(values[13 + len(sums_of(s, values)) : 23])),
+]
 
 
 def bad_outcome(s: Agreed, size: int, outcome: Codes) -> bool:

@@ -353,7 +353,7 @@ def test_defaults() -> None:
         ("high = 1.5", "", "schema.range", "both low and high"),
         ("count = 3", "count = true", "schema.toml", "right type"),
         ("count = 3", "count = 0", "schema.landmarks", "between 1 and"),
-        ("count = 3", 'kind = "guessed"', "schema.toml", "neither 'drawn' nor 'learnt'"),
+        ("count = 3", 'kind = "guessed"', "schema.toml", "none of 'drawn', 'grid' and 'learnt'"),
         ("count = 3", 'kind = "learnt"\nfile = "a"', "schema.toml", "needs 'id'"),
         ("count = 3", 'kind = "learnt"\nfile = "a"\nid = "b"', "schema.landmarks", "is needed"),
         ("count = 3", "count = 3\n[time]\nbucket = '1 fortnight'", "schema.time", "not a duration"),

@@ -102,6 +102,33 @@ def test_encodings(agreed: dict[str, second.Agreed]) -> None:
         assert list(second.moments(agreed[case["schema"]], case["mean"], case["variance"])) == case["codes"]
 
 
+def test_private() -> None:
+    cases = read("private")
+    known = {case["schema"]: second.Agreed(case["declared"]) for case in cases["schemas"]}
+    for case in cases["schemas"]:
+        s = known[case["schema"]]
+        assert s.canonical == case["canonical_text"].encode()
+        assert s.id.hex() == case["id"]
+        assert s.marks == case["landmarks"]
+    for case in cases["regions"]:
+        rows = second.regions(known[case["schema"]])
+        assert rows == case["codes"]
+        assert [second.facet_number(known[case["schema"]], row) for row in rows] == case["facets"]
+    for case in cases["assigned"]:
+        assert second.region(known[case["schema"]], case["codes"]) == case["region"]
+    for case in cases["added"]:
+        assert second.adds(known[case["schema"]], case["outcome"]) == case["adds"]
+    for case in cases["packets"]:
+        s, data = known[case["schema"]], bytes.fromhex(case["bytes"])
+        assert second.packet(s, bytes.fromhex(case["author_seed"]), case) == data
+        assert second.accept(s, data, case["now"]) == "NONE"
+        assert [v % 2**32 for v in case["sums"]] == case["outcome"]
+        facet = second.facet_number(s, case["conditions"])
+        assert second.address(s, facet, second.cell(s, case["conditions"]), b"").hex() == case["address"]
+    for case in cases["rejected"]:
+        assert second.accept(known[case["schema"]], bytes.fromhex(case["bytes"]), case["now"]) == case["reason"]
+
+
 def test_packets(agreed: dict[str, second.Agreed]) -> None:
     kinds = set()
     for case in read("packets"):

@@ -352,7 +352,7 @@ def test_a_file_of_the_layout_before_opens_and_its_questions_can_be_confirmed(tm
     with Journal(tmp_path, schema_id=schema.id, width=schema.width, now=NOW) as journal:
         high, low = journal._case("asked before")
     with sqlite3.connect(tmp_path / "journal.db") as plain:
-        assert plain.execute("PRAGMA user_version").fetchone() == (3,)
+        assert plain.execute("PRAGMA user_version").fetchone() == (4,)
         plain.execute(
             "INSERT INTO questions (case_high, case_low, asked, payload) VALUES (?, ?, ?, ?)",
             (high, low, NOW, codes.astype("<u2").tobytes()),

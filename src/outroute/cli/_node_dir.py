@@ -160,11 +160,11 @@ def keep_schema(directory: Path, schema: Schema, signatures: tuple[SchemaSignatu
     Raises:
         SchemaError: it names organisations, and too few of them signed it.
     """
-    from outroute.schema import drawn_landmarks, dumps, require_signed, write_signatures
+    from outroute.schema import dumps, recipe_of, require_signed, write_signatures
 
     require_signed(schema, signatures)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    drawn = drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
+    drawn = recipe_of(schema.fields, schema.landmarks) is not None
     files: dict[Path, str | bytes] = {}
     if not drawn:
         files[directory / MARKS_FILE] = schema.landmarks.to_bytes()

@@ -8,12 +8,24 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.packet import PACKET_BYTES, PACKET_DTYPE, WEIGHT_ONE, Flag, Packet, PacketArray, agreeing, expiry, moments
+from outroute.packet import (
+    PACKET_BYTES,
+    PACKET_DTYPE,
+    WEIGHT_ONE,
+    Flag,
+    Packet,
+    PacketArray,
+    agreeing,
+    class_counts,
+    expiry,
+    moments,
+    noisy_sums,
+)
 from outroute.packet.layout import MAGIC
 from outroute.schema import MISSING, SCALE, Distiller, Field, FieldKind, Schema, decode_field
 
@@ -95,7 +107,7 @@ def fields_of(schema: Schema, packet: PacketArray) -> dict[str, str]:
 def _outcome(schema: Schema, packet: PacketArray) -> str:
     outcome = schema.outcome
     if outcome.has_classes:
-        counts = packet["outcome"][0, : len(outcome.classes)].tolist()
+        counts = class_counts(schema, packet)[0].astype(np.int64).tolist()
         return ", ".join(f"{name} {count}" for name, count in zip(outcome.classes, counts, strict=True))
     mean, variance = moments(schema, packet)
     assert outcome.low is not None
@@ -105,8 +117,16 @@ def _outcome(schema: Schema, packet: PacketArray) -> str:
     return f"mean {_number(float(mean[0]), low, high, outcome.unit)}, standard deviation {spread}"
 
 
+_DISTILLERS: Final = {
+    int(Distiller.COHORT): "a cohort, not one observation",
+    int(Distiller.SINGLE): "one observation",
+    int(Distiller.PRIVATE): "counts with noise, whether anybody was observed or not",
+}
+
+
 def _is_erased(packet: PacketArray) -> bool:
-    return not _withdrawals(packet)[0] and int(packet["size"][0]) == 0
+    noisy = int(packet["distiller"][0]) == Distiller.PRIVATE  # may say that there are none
+    return not _withdrawals(packet)[0] and int(packet["size"][0]) == 0 and not noisy
 
 
 def record(schema: Schema, queued: Queued, at: int) -> dict[str, Any]:
@@ -144,7 +164,8 @@ def record(schema: Schema, queued: Queued, at: int) -> dict[str, Any]:
     said = Packet(packet.tobytes()).describe(schema)
     return out | {
         "observations": said["size"],
-        "subjects": int(subjects(packet)[0]),
+        # With noise nothing is told of how many subjects there are.
+        "subjects": None if int(row["distiller"]) == Distiller.PRIVATE else int(subjects(packet)[0]),
         "outcomes_agree": bool(agreeing(schema, packet)[0]),
         "conditions": said["conditions"],
         "outcome": said["outcome"],
@@ -174,14 +195,15 @@ def _said(schema: Schema, packet: PacketArray) -> Iterator[tuple[int, str]]:
     yield at["flags"], "a withdrawal: takes back the packet in the same slot" if back else "not a withdrawal"
     yield at["kind"], f"the outcome is {schema.outcome.kind.name.lower()}"
     kind = int(row["distiller"])
-    yield at["distiller"], "one observation" if kind == Distiller.SINGLE else "a cohort, not one observation"
+    yield at["distiller"], _DISTILLERS.get(kind, "no distiller that there is")
     yield at["schema"], f"which schema: {schema.name}"
     yield at["author"], "which node made it: its public key"
     yield at["sequence"], f"number {int(row['sequence']) & 0xFFFFFFFF} of this node's packets"
     yield at["bucket"], f"observed from {date_text(start)} to before {date_text(start + schema.time.bucket_seconds)}"
     yield at["lifetime"], f"nobody answers with it after {date_text(int(expiry(schema, packet)[0]))}"
-    yield at["size"], empty or f"condenses {int(row['size'])} observations"
-    yield at["weight"], empty or f"of {int(subjects(packet)[0])} subjects"
+    noisy = kind == Distiller.PRIVATE
+    yield at["size"], empty or f"condenses {int(row['size'])} observations" + " by the noisy sums below" * noisy
+    yield at["weight"], empty or ("zero: of how many subjects, is not told" if noisy else _of_subjects(packet))
     yield at["fingerprint"], empty or "a sketch computed from the conditions below; adds nothing to them"
     yield at["cell"], f"which part of the network keeps it: cell {int(row['cell'])}"
     yield from _said_outcome(schema, packet, at["outcome"], empty)
@@ -191,9 +213,14 @@ def _said(schema: Schema, packet: PacketArray) -> Iterator[tuple[int, str]]:
         yield at["conditions"] + 2 * codes.start, f"{field.name}: {text}"
     if schema.width < row["conditions"].shape[0]:
         yield at["conditions"] + 2 * schema.width, "not used: zero"
-    yield at["commitment"], empty or "seal of the condensed observations; opens only with a secret kept here"
+    seal = "zero: no seal, for it could be guessed at" if noisy else "seal of the condensed observations; opens only"
+    yield at["commitment"], empty or seal + " with a secret kept here" * (not noisy)
     yield at["reserved"], "not used: zero"
     yield at["signature"], "signature of this node over all bytes above"
+
+
+def _of_subjects(packet: PacketArray) -> str:
+    return f"of {int(subjects(packet)[0])} subjects"
 
 
 def _said_outcome(schema: Schema, packet: PacketArray, first: int, empty: str) -> Iterator[tuple[int, str]]:
@@ -201,6 +228,13 @@ def _said_outcome(schema: Schema, packet: PacketArray, first: int, empty: str) -
     counts, size = packet["outcome"][0], int(packet["size"][0])
     if empty:
         yield first, f"{name}: {empty}"
+        return
+    if int(packet["distiller"][0]) == Distiller.PRIVATE:
+        sums = noisy_sums(schema, packet)[0].tolist()
+        for i, (label, value) in enumerate(zip(classes or ("count", "sum", "sum of squares"), sums, strict=True)):
+            yield first + 4 * i, f"{name}: {label}, {value} with noise"
+        if len(sums) < len(counts):
+            yield first + 4 * len(sums), "not used: zero"
         return
     if not classes:
         yield first, f"{name}: {_outcome(schema, packet)}"
@@ -277,9 +311,8 @@ def _column(field: Field, codes: NDArray[np.uint16]) -> list[str]:
 def _outcome_columns(schema: Schema, packets: PacketArray) -> list[tuple[str, Sequence[Any]]]:
     outcome = schema.outcome
     if outcome.has_classes:
-        return [
-            (f"{outcome.name} = {name}", packets["outcome"][:, i].tolist()) for i, name in enumerate(outcome.classes)
-        ]
+        counts = class_counts(schema, packets).astype(np.int64)
+        return [(f"{outcome.name} = {name}", counts[:, i].tolist()) for i, name in enumerate(outcome.classes)]
     mean, variance = moments(schema, packets)
     assert outcome.low is not None
     assert outcome.high is not None

@@ -70,6 +70,12 @@ def learn(
         raise DataError("Give either a public reference table (with --public) or --packets FILE", code="data.landmarks")
     from outroute.tables import learning
 
+    if packets is not None and loaded.privacy.epsilon is not None:
+        raise PrivacyError(
+            "under the distiller 'private' the conditions of packets are the landmarks that there are: learn from a "
+            "public reference table, with --public",
+            code="privacy.learning",
+        )
     if packets is not None:
         with working("Checking packets and learning landmarks"):
             learnt = learning.learn_from_packets(
@@ -139,13 +145,15 @@ def _relinked(
     import tomlkit
 
     lines = ['kind = "learnt"', f"file = {tomlkit.item(file).as_string()}", f'id = "{landmarks.id.hex()}"']
+    if schema.privacy.epsilon is not None:
+        lines.append("public = true")
     section = re.search(r"(?m)^\[landmarks\][^\n]*\n(?:(?!\[).*\n?)*", text)
     if section is None:
         text = text.rstrip() + "\n\n[landmarks]\n" + "\n".join(lines) + "\n"
     else:
         # Line by line, because a comment above the next section would go with this one.
         first, *rest = section[0].splitlines()
-        kept = [line for line in rest if not re.match(r"\s*(kind|count|file|id)\s*=", line)]
+        kept = [line for line in rest if not re.match(r"\s*(kind|count|levels|public|file|id)\s*=", line)]
         text = text[: section.start()] + "\n".join([first, *lines, *kept]) + "\n" + text[section.end() :]
     doc: Any = tomlkit.parse(text)
     if successor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -15,20 +16,29 @@ from outroute.schema import (
     Field,
     FieldKind,
     Outcome,
+    Privacy,
     Schema,
-    drawn_landmarks,
+    decimal_text,
     duration_text,
+    recipe_of,
 )
 
-__all__ = ["advice", "drawn", "field_values", "schema_view", "summary"]
+__all__ = ["advice", "field_values", "landmarks_kind", "schema_view", "summary"]
 
 #: Names listed in a warning.
 SHOWN: Final = 8
+#: Epsilon above which a guarantee is hardly one: odds change by more than a factor of twenty.
+EPSILON_WEAK: Final = 3
+#: Fields that landmarks drawn at random still tell apart.
+DRAWN_FIELDS: Final = 4
 
 
-def drawn(schema: Schema) -> bool:
-    """Whether the landmarks were drawn from the declared ranges (not learnt)."""
-    return drawn_landmarks(schema.fields, len(schema.landmarks)) == schema.landmarks
+def landmarks_kind(schema: Schema) -> str:
+    """Where the landmarks come from: drawn from the declared ranges, a grid over them, or learnt."""
+    recipe = recipe_of(schema.fields, schema.landmarks)
+    if recipe is None:
+        return "learnt from public records" if schema.privacy.public_landmarks else "learnt"
+    return recipe.kind
 
 
 def field_values(item: Field | Outcome) -> str:
@@ -53,21 +63,14 @@ def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
             "high": None if outcome.high is None else str(outcome.high),
             "unit": outcome.unit,
         },
-        "privacy": {
-            "distiller": schema.privacy.distiller.name.lower(),
-            "k": schema.privacy.k,
-            "subject": schema.privacy.subject,
-            "noise": float(schema.privacy.noise),
-            "dissent": schema.privacy.dissent,
-            "flip": float(schema.privacy.flip),
-        },
+        "privacy": _promise(schema.privacy),
         "time": {
             "bucket_seconds": schema.time.bucket_seconds,
             "lifetime_seconds": schema.time.lifetime_seconds,
         },
         "landmarks": {
             "count": len(schema.landmarks),
-            "kind": "drawn" if drawn(schema) else "learnt",
+            "kind": landmarks_kind(schema).split()[0],
             "id": schema.landmarks.id.hex(),
         },
         "fields": [
@@ -92,6 +95,26 @@ def summary(schema: Schema, unreviewed: Iterable[str] = ()) -> dict[str, Any]:
     }
 
 
+def _promise(privacy: Privacy) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "distiller": privacy.distiller.name.lower(),
+        "k": privacy.k,
+        "subject": privacy.subject,
+        "noise": float(privacy.noise),
+        "dissent": privacy.dissent,
+        "flip": float(privacy.flip),
+    }
+    if privacy.epsilon is not None:
+        out |= {
+            "epsilon": decimal_text(privacy.epsilon),
+            "delta": decimal_text(privacy.delta),
+            "m": privacy.m,
+            "releases": privacy.releases,
+            "public_landmarks": privacy.public_landmarks,
+        }
+    return out
+
+
 def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Text], View]:
     """The whole in lines, and its fields as a table."""
     waiting = set(unreviewed)
@@ -106,7 +129,7 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
         ("time", f"told to {duration_text(bucket)}, kept {duration_text(schema.time.lifetime_seconds)}"),
         ("slots", f"{schema.width} of {MAX_SLOTS}"),
         ("facets", ", ".join(item.name for item in schema.facets) or "none"),
-        ("landmarks", f"{len(schema.landmarks):,}, {'drawn' if drawn(schema) else 'learnt'}"),
+        ("landmarks", f"{len(schema.landmarks):,}, {landmarks_kind(schema)}"),
     ]
     if schema.organisations:
         named = ", ".join(key.hex()[:16] for key in schema.organisations[:SHOWN])
@@ -123,9 +146,22 @@ def schema_view(schema: Schema, unreviewed: Iterable[str] = ()) -> tuple[list[Te
     return lines, fields
 
 
+def _noisy(privacy: Privacy) -> str:
+    """What leaves a node with differential privacy."""
+    assert privacy.epsilon is not None
+    chance = f", delta {decimal_text(privacy.delta)}" if privacy.delta else ""
+    records = "1 record" if privacy.m == 1 else f"{privacy.m} records"
+    return (
+        f"counts with noise: epsilon {decimal_text(privacy.epsilon)}{chance} for each {privacy.subject}, {records} of "
+        f"each, over {privacy.releases} releases"
+    )
+
+
 def _leaves(schema: Schema) -> str:
     """What leaves a node, in words."""
     privacy = schema.privacy
+    if privacy.epsilon is not None:
+        return _noisy(privacy)
     if privacy.distiller is not Distiller.COHORT:
         return privacy.distiller.name.lower()
     more = [f"noise of {privacy.noise} of the range"] if privacy.noise else []
@@ -167,6 +203,33 @@ def advice(schema: Schema, unreviewed: Iterable[str] = ()) -> list[str]:
             "no noise on conditions: whoever knows a person can often tell whether it is in a packet; k = 10, "
             "noise = 0.1 and dissent = 2 under [privacy] make that hard and cost little (docs/founders.md)"
         )
+    if schema.privacy.epsilon is not None:
+        found += _private_advice(schema, waiting)
     if schema.time.lifetime_seconds < schema.time.bucket_seconds:
         found.append("packets expire sooner than a bucket lasts")
+    return found
+
+
+def _private_advice(schema: Schema, waiting: list[str]) -> list[str]:
+    """What weakens the promise of the distiller ``private``, or makes its packets useless."""
+    found = []
+    privacy = schema.privacy
+    assert privacy.epsilon is not None
+    if waiting:
+        found.append(
+            "what is promised concerns packets, not this file: ranges and categories inferred from protected records "
+            "tell about them until each is declared from what is known beforehand"
+        )
+    if privacy.epsilon > EPSILON_WEAK:
+        found.append(
+            f"epsilon {decimal_text(privacy.epsilon)} promises little: odds about one {privacy.subject} may change by "
+            f"a factor of {math.exp(min(float(privacy.epsilon), 700.0)):,.0f}"
+        )
+    recipe = recipe_of(schema.fields, schema.landmarks)
+    used = sum(item.weight > 0 and not item.facet for item in schema.fields)
+    if recipe is not None and not recipe.levels and used > DRAWN_FIELDS:
+        found.append(
+            f"drawn landmarks say little about {used} fields: a grid over the few that matter most makes better cells, "
+            'such as [landmarks] kind = "grid" and levels = { age = 4 }'
+        )
     return found

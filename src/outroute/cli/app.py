@@ -8,6 +8,7 @@ import typer
 
 from outroute.cli import _members  # noqa: F401  (a command of org_app)
 from outroute.cli.audit import audit
+from outroute.cli.budget import budget
 from outroute.cli.demo import demo
 from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
@@ -78,6 +79,7 @@ app.command(rich_help_panel=_NODE)(doctor)
 app.command(rich_help_panel=_NODE)(swarm)
 app.command(rich_help_panel=_NODE)(transports)
 app.command(rich_help_panel=_LEAVE)(distil)
+app.command(rich_help_panel=_LEAVE)(budget)
 app.add_typer(outbox_app, name="outbox", rich_help_panel=_LEAVE)
 app.command(rich_help_panel=_LEAVE)(publish)
 app.add_typer(shares_app, name="shares", rich_help_panel=_LEAVE)

@@ -179,6 +179,10 @@ def evaluate(
 def _floor(k: int | None, schema: Schema) -> int:
     """Subjects in a packet: what was asked for, if the schema allows it."""
     least = schema.privacy.k
+    if k is not None and schema.privacy.epsilon is not None:
+        raise PrivacyError(
+            "the schema promises differential privacy: there are no cohorts to choose --k for", code="privacy.fixed"
+        )
     if k is not None and k < least:
         raise PrivacyError(
             f"--k {k} lies below the floor of schema '{schema.name}': at least {least} subjects must share a packet. "

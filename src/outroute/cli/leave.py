@@ -16,7 +16,7 @@ from outroute.errors import DataError, StoreError, TransportError
 from outroute.service.server_file import where_is
 
 if TYPE_CHECKING:
-    from outroute.node.reports import HandedOver
+    from outroute.node.reports import Distillation, HandedOver
 
 __all__ = ["distil", "publish"]
 
@@ -47,6 +47,10 @@ def distil(
     made waits for approval of its exact bytes (outroute outbox), unless rules
     approve it or the schema's distiller is single.
 
+    Under the distiller private this is the release of the current time bucket:
+    a packet for every cell, with noise, made once a bucket and so many times
+    over the node's lifetime (outroute budget). Make it by the calendar.
+
     Examples:
 
     outroute distil --node north
@@ -62,6 +66,7 @@ def distil(
             made = opened.distil(k=k, streaming=streaming)
         counts = opened.counts()
         runs = isinstance(opened, RunningNode)
+        private = opened.schema.privacy.epsilon is not None
     pending = counts["packets_pending"]
     withheld = {reason.name.lower(): count for reason, count in made.withheld.items()}
     if as_json:
@@ -78,11 +83,15 @@ def distil(
             }
         )
         return
-    out.print(
-        f"{several(made.packets, 'new packet')} from {made.observations:,} observations, at least {made.k} subjects "
-        f"each; {several(pending, 'packet')} in the outbox {'wait' if pending != 1 else 'waits'} for approval",
-        highlight=False,
-    )
+    if private:
+        _say_release(made)
+    else:
+        out.print(
+            f"{several(made.packets, 'new packet')} from {made.observations:,} observations, at least {made.k} "
+            f"subjects each; {several(pending, 'packet')} in the outbox {'wait' if pending != 1 else 'waits'} for "
+            "approval",
+            highlight=False,
+        )
     if made.approved:
         out.print(f"{made.approved:,} approved by {made.approved_by}", markup=False, highlight=False)
     for reason, count in withheld.items():
@@ -93,6 +102,19 @@ def distil(
         say(f"Next: outroute outbox show --node {node}. Nothing has left.")
     elif made.approved and not runs:
         say(f"Next: outroute publish -o FILE --to NAME --node {node}")
+
+
+def _say_release(made: Distillation) -> None:
+    """What a release with noise is."""
+    if made.packets:
+        out.print(
+            f"{several(made.packets, 'packet')}, one for each cell whether anybody was observed there or not, with "
+            f"noise on every count, from {made.observations:,} observations",
+            highlight=False,
+        )
+        say("It is counted as spent (outroute budget), and leaves whole or not at all.")
+    else:
+        out.print("No release: this time bucket had one, or no cell holds enough to be told. See outroute budget")
 
 
 @handled

@@ -285,7 +285,9 @@ def _show_page(
         say(f"No packets {what}." + (" Next: outroute distil." if state is Shown.PENDING else ""))
         return
     out.print(f"[bold]{several(len(queued), 'packet')} {what}[/bold], {totals['bytes']:,} bytes", highlight=False)
-    if totals["observations"]:
+    if schema.privacy.epsilon is not None:
+        out.print("counts with noise, of every cell there is, whether anybody was observed there or not")
+    elif totals["observations"]:
         low, high = totals["subjects"]["least"], totals["subjects"]["most"]
         out.print(f"{totals['observations']:,} observations, cohorts of {low:,} to {high:,} subjects", highlight=False)
     for view in shown:
@@ -330,7 +332,10 @@ def _card(schema: Schema, view: Mapping[str, Any]) -> None:
     if view["kind"] == "packet":
         said = dict(view["readable"])
         outcome = said.pop(schema.outcome.name)
-        lines["condenses"] = f"{view['observations']:,} observations of {view['subjects']:,} subjects"
+        if view["subjects"] is None:
+            lines["condenses"] = f"{view['observations']:,} observations, counted with noise"
+        else:
+            lines["condenses"] = f"{view['observations']:,} observations of {view['subjects']:,} subjects"
         lines["conditions"] = "; ".join(f"{name} {value}" for name, value in said.items())
         lines["outcome"] = f"{schema.outcome.name}: {outcome}"
         lines["observed"] = f"{view['observed_from']} to before {view['observed_before']}"

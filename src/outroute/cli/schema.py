@@ -5,7 +5,7 @@ from __future__ import annotations
 import time as clock
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from outroute.cli._schema_learn import learn
 from outroute.cli._schema_views import advice, schema_view, summary
 from outroute.errors import DataError, SchemaError
 from outroute.schema import Schema
+
+if TYPE_CHECKING:
+    from outroute.tables.infer import Draft
 
 __all__ = ["schema_app"]
 
@@ -67,6 +70,12 @@ def infer(
     dissent: Annotated[
         int, typer.Option("--dissent", min=0, help="Fewest members of a cohort with another outcome than most.")
     ] = 1,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon", help="Differential privacy: counts with noise instead of cohorts.", show_default=False
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The schema's name.", show_default=False)] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write here; without it, print.", show_default=False)
@@ -83,11 +92,17 @@ def infer(
     left out. All of it is a proposal: look at every field, give it its
     unit, then remove its line reviewed = false.
 
+    With --epsilon the schema promises differential privacy for what leaves
+    nodes. The schema itself leaves too: draft it from a table that is public,
+    or declare every range and category from what is known beforehand.
+
     Examples:
 
     outroute schema infer heart.csv --outcome num --positive "> 0" --site hospital -o heart.toml
 
     outroute schema infer basel.csv bern.csv zurich.csv --outcome died --subject patient --k 10 --noise 0.1 -o ward.toml
+
+    outroute schema infer reference.csv --outcome died --subject patient --epsilon 1 -o ward.toml
 
     zcat stations.csv.gz | outroute schema infer - --outcome PM2.5 --site station --time year,month,day,hour
     """
@@ -112,6 +127,8 @@ def infer(
             name=name or (output.stem if output is not None else None),
             now=int(clock.time()),
         )
+        if epsilon is not None:
+            made = _with_promise(made, epsilon)
     text = made.toml()
     if output is not None:
         write_files({output: text}, force=force)
@@ -142,6 +159,25 @@ def infer(
         f"\n{len(made.schema.fields)} fields{where}, {made.schema.width} of {schemas.MAX_SLOTS} slots. These notes may "
         "tell about single cases: they stay with you. Next: look at the file, then outroute schema check."
     )
+
+
+def _with_promise(made: Draft, epsilon: float) -> Draft:
+    """The draft with differential privacy instead of cohorts."""
+    from dataclasses import replace
+    from decimal import Decimal
+
+    from outroute.schema import Distiller, Privacy
+    from outroute.schema.toml import DEFAULT_RECORDS, DEFAULT_RELEASES
+
+    privacy = Privacy(
+        distiller=Distiller.PRIVATE,
+        k=1,
+        subject=made.schema.privacy.subject,
+        epsilon=Decimal(str(epsilon)),
+        m=DEFAULT_RECORDS,
+        releases=DEFAULT_RELEASES,
+    )
+    return replace(made, schema=replace(made.schema, privacy=privacy))
 
 
 def _read_tables(

@@ -44,6 +44,10 @@ class Reason(IntEnum):
     WAITING_FOR_NEW = 6
     """It has left before, in a packet that was withdrawn: it leaves again only among k subjects that are new, else the
     difference of the two packets would tell about the few who are in one of them only."""
+    SPENT = 7
+    """Under ``private``: its subject has given all the records that it may, over the node's lifetime."""
+    NEXT_RELEASE = 8
+    """Under ``private``: this time bucket had its release; it waits for the next one."""
 
 
 class Agreement(Enum):

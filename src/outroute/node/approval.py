@@ -105,6 +105,9 @@ def default_approval(schema: Schema) -> Approval:
 class Rules:
     """Bounds within which packets leave without being looked at; all of them must be kept.
 
+    Under the distiller ``private`` a release leaves whole or waits whole, and bounds on subjects, observations and
+    classes do not apply: what they bound is not told.
+
     Attributes:
         name: of these rules; the log names ``rule: NAME`` as the approver.
         packets_most_per_day: packets approved by them from midnight to midnight, UTC; further ones wait. None for any
@@ -163,13 +166,16 @@ class Rules:
         self, schema: Schema, packets: PacketArray, *, now: int, approved_today: Callable[[], int]
     ) -> NDArray[np.bool_]:
         """See ``Approval.passes``; where more keep the bounds than may leave today, the first of them leave."""
-        good = packets["weight"].astype(np.int64) >= self.subjects_least * WEIGHT_ONE
-        good &= packets["size"].astype(np.int64) <= self.observations_most
+        noisy = schema.privacy.distiller is Distiller.PRIVATE
+        good = np.ones(len(packets), dtype=np.bool_)
+        if not noisy:  # how many subjects there are is not told, and noise promises more than these bounds
+            good &= packets["weight"].astype(np.int64) >= self.subjects_least * WEIGHT_ONE
+            good &= packets["size"].astype(np.int64) <= self.observations_most
         if self.days_least:
             good &= packets["bucket"] + schema.time.bucket_seconds + self.days_least * _DAY <= now
         if not self.agreeing:
             good &= ~agreeing(schema, packets)
-        if self.class_least:
+        if self.class_least and not noisy:
             counts = packets["outcome"][:, : len(schema.outcome.classes)]
             good &= ((counts == 0) | (counts >= self.class_least)).all(axis=1)
         codes = packets["conditions"][:, : schema.width]

@@ -10,11 +10,22 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from outroute.distill import plan_of
 from outroute.identity import node_id
 from outroute.node.emitting import in_order
-from outroute.packet import Flag, PacketArray, class_counts, moments, verify_signatures
-from outroute.schema import Schema, unit_scale
-from outroute.synthesis import Evidence, Records
+from outroute.packet import (
+    SQUARE_HALF,
+    STEPS,
+    Flag,
+    PacketArray,
+    class_counts,
+    moments,
+    noisy_sums,
+    region_of,
+    verify_signatures,
+)
+from outroute.schema import Distiller, Schema, unit_scale
+from outroute.synthesis import Evidence, Records, steady_counts, steady_moments
 
 __all__ = ["evidence_of", "fresh_rows", "groups_of", "keys_of", "records_of", "verify_in_threads"]
 
@@ -75,7 +86,10 @@ def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], 
     unique, index = np.unique(first, return_inverse=True)
     index = index.reshape(-1)[which.reshape(-1)]
     counts = mean = variance = None
-    if schema.outcome.has_classes:
+    size = packets["size"].astype(np.float64)
+    if schema.privacy.distiller is Distiller.PRIVATE:
+        size, counts, mean, variance = _without_noise(schema, packets, index.astype(np.int64))
+    elif schema.outcome.has_classes:
         counts = _unflipped(schema, class_counts(schema, packets))
     else:
         mean, variance = moments(schema, packets)
@@ -83,7 +97,7 @@ def evidence_of(schema: Schema, packets: PacketArray, origin: Callable[[bytes], 
         x=unit_scale(schema, packets["conditions"][:, : schema.width]),
         node=index.astype(np.int64),
         nodes=tuple(node_id(bytes(k)) for k in unique),
-        size=packets["size"].astype(np.float64),
+        size=size,
         counts=counts,
         mean=mean,
         variance=variance,
@@ -106,6 +120,28 @@ def _unflipped(schema: Schema, counts: NDArray[np.float64]) -> NDArray[np.float6
     left = np.maximum(counts - size * flip / counts.shape[1], 0.0)
     total = left.sum(axis=1, keepdims=True)
     return np.where(total > 0, left / np.where(total > 0, total, 1.0) * size, counts)
+
+
+def _without_noise(
+    schema: Schema, packets: PacketArray, node: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Size, class counts, mean and variance of packets with noise, as far as they say something."""
+    sums = noisy_sums(schema, packets).astype(np.float64)
+    place = region_of(schema, packets["conditions"][:, : schema.width])
+    variances = plan_of(schema).variances
+    told = (sums != 0).any(axis=1).astype(np.float64) if schema.privacy.k > 1 else None
+    if schema.outcome.has_classes:
+        made = steady_counts(sums, node, place, variances[0], told)
+        return made.size, made.size[:, None] * made.outcome, None, None
+    assert schema.outcome.low is not None
+    assert schema.outcome.high is not None
+    low, high = float(schema.outcome.low), float(schema.outcome.high)
+    unit = np.stack([sums[:, 0], sums[:, 1] / STEPS, (sums[:, 2] + SQUARE_HALF * sums[:, 0]) / STEPS], axis=1)
+    # The square is told less half its range, so that the noise on the count stands in it too.
+    half = SQUARE_HALF / STEPS
+    noise = (variances[0], variances[1] / STEPS**2, variances[2] / STEPS**2 + half**2 * variances[0])
+    made = steady_moments(unit, node, place, noise, told)
+    return made.size, None, low + made.outcome[:, 0] * (high - low), made.within * (high - low) ** 2
 
 
 def groups_of(subject: NDArray[np.int64], bucket: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:

@@ -16,7 +16,15 @@ from outroute.node.handing_over import ALL, Causes, hand_over, publish
 from outroute.node.notices import Notices
 from outroute.node.received import Received
 from outroute.node.reports import Erasure, HandedOver, Published, TakenBack
-from outroute.node.taking_back import Keys, everywhere, known_case, packet_numbers
+from outroute.node.taking_back import (
+    Keys,
+    everywhere,
+    known_case,
+    noisy,
+    packet_numbers,
+    time_numbers,
+    whole_releases,
+)
 from outroute.packet import PacketArray
 from outroute.schema import Schema
 from outroute.store import Approved, AuditLog, Erased, Event, Journal, Kind, Queued, Review, State, Withdrawn
@@ -257,11 +265,11 @@ class Governed:
         def act(journal: Journal, keys: Keys, schema: Schema) -> Withdrawn:
             if case is not None:
                 known.append(known_case(journal, case))
-                numbers = journal.case_packets(case)
+                numbers = np.empty(0, dtype=np.int64) if noisy(schema) else journal.case_packets(case)
             else:
                 assert since is not None
                 assert until is not None
-                numbers = journal.time_packets(schema.time.bucket(since), until)
+                numbers = time_numbers(journal, schema, since, until)
             return self._withdraw(journal, keys, numbers, by, reason)
 
         own, others = self._everywhere(act, lambda done: done)
@@ -272,11 +280,18 @@ class Governed:
     def correct(self, *, by: str, reason: str = "a correction") -> TakenBack:
         """Take back the packets with observations that changed after they left, and let the new values replace the old.
 
+        Under the distiller ``private`` no packet is taken back: the new values replace the old here only.
+
         Args:
             by: who corrects, for the log.
             reason: why, for the log.
         """
         self._alive()
+        nothing = np.empty(0, dtype=np.int64)
+        if noisy(self.schema):
+            applied = self._journal.amend(by=by, now=self._now(), reason=reason)
+            amended = Withdrawn(ids=nothing, withdrawals=nothing, dropped=nothing, freed=0, applied=applied)
+            return self._taken_back(amended, ())
         changed = np.unique(self._journal.conflicts().packet)
         queued = self._journal.outbox.get(changed)
         done = self._journal.correct(
@@ -288,6 +303,7 @@ class Governed:
         """Erase a subject: delete what is known of it, and withdraw and blank every packet that it contributed to.
 
         The same is done in the directories of schema successors. What left honest nodes' hands cannot be recalled.
+        Under the distiller ``private`` no packet is withdrawn: what is taken back would tell of who was erased.
 
         Args:
             subject: its id, as it was observed; that of a case where cases have no subjects.
@@ -298,9 +314,11 @@ class Governed:
         """
         self._alive()
 
-        def act(journal: Journal, keys: Keys, _: Schema) -> Erased:
-            queued = journal.outbox.get(journal.subject_packets(subject))
-            return journal.erase(subject, queued.ids, keys.withdrawals(queued.packets), by=by, now=self._now())
+        def act(journal: Journal, keys: Keys, schema: Schema) -> Erased:
+            told = noisy(schema)
+            queued = journal.outbox.get([] if told else journal.subject_packets(subject))
+            back = keys.withdrawals(queued.packets)
+            return journal.erase(subject, queued.ids, back, by=by, now=self._now(), noisy=told)
 
         own, others = self._everywhere(act, lambda done: done.withdrawn)
         everything = [own, *(done for _, done in others)]
@@ -311,7 +329,7 @@ class Governed:
         )
 
     def _withdraw(self, journal: Journal, keys: Keys, numbers: NDArray[np.int64], by: str, reason: str) -> Withdrawn:
-        queued = journal.outbox.get(numbers)
+        queued = journal.outbox.get(whole_releases(journal, numbers))
         withdrawals = keys.withdrawals(queued.packets)
         return journal.outbox.withdraw(queued.ids, withdrawals, by=by, reason=reason, now=self._now())
 

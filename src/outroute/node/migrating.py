@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from outroute.distill import Distilled, Observations, Withheld
 from outroute.distill.aggregate import aggregate
-from outroute.errors import StoreError
+from outroute.errors import PrivacyError, StoreError
 from outroute.identity import Identity
+from outroute.node.budgeting import promise_of
 from outroute.node.emitting import make_packets
 from outroute.schema import (
     Distiller,
@@ -31,14 +32,15 @@ from outroute.schema import (
     ProblemKind,
     Schema,
     SchemaSignature,
-    drawn_landmarks,
+    decimal_text,
     dumps,
     facet_index,
     load_signatures,
+    recipe_of,
     require_signed,
     write_signatures,
 )
-from outroute.store import Journal, Kind, Observed, Outbox, State, Which
+from outroute.store import Before, Journal, Kind, Observed, Outbox, State, Which
 from outroute.store.keys import KEY_FILE, load_identity
 from outroute.store.outgoing import APPROVED_STATES
 from outroute.store.rounding import Rounding
@@ -73,6 +75,7 @@ class NotAgain(StrEnum):
     CHANGED = "a member changed after it left"
     FACETS = "its members differ in a facet of the successor"
     FLOOR = "too few subjects for the successor"
+    BUDGET = "the promise of differential privacy counts what has left once"
     EXPIRED = "it would have expired"
 
 
@@ -153,11 +156,13 @@ def migrate(
 
     Raises:
         SchemaError: ``schema.parent``, ``schema.outcome``, ``schema.unsigned``.
+        PrivacyError: ``migrate.private``, the successor promises less than differential privacy, and ``old`` does.
         StoreError: ``migrate.done``, it has a successor already; ``migrate.pending``, packets wait for approval;
             ``migrate.write``, the directory cannot be written; or it is in use. Nothing is changed.
     """
     folder = Path(data_dir)
     migration = Migration(old=old, new=new)
+    _check_promise(old, new)
     signed = tuple(signatures)
     require_signed(new, signed)
     if successor_dir(folder) is not None:
@@ -235,6 +240,7 @@ def _carry(
             after=new.time.bucket_seconds,
         ),
     )
+    _carry_budget(parent, journal, migration, before)
     observations = Observations(
         codes=coded.codes[kept], outcome=outcome[kept], subject=values.subject[kept], bucket=bucket, facet=facet
     )
@@ -255,6 +261,33 @@ def _carry(
         packets=packets,
         not_again=why,
     )
+
+
+def _check_promise(old: Schema, new: Schema) -> None:
+    """A promise for a node's lifetime is not taken back by another schema."""
+    if old.privacy.distiller is Distiller.PRIVATE and new.privacy.distiller is not Distiller.PRIVATE:
+        raise PrivacyError(
+            f"'{old.name}' promised differential privacy over this node's lifetime, and '{new.name}' does not: its "
+            "observations cannot be carried over. A successor has the distiller 'private' too",
+            code="migrate.private",
+        )
+
+
+def _carry_budget(parent: Journal, journal: Journal, migration: Migration, before: Observed) -> None:
+    """What was spent stays spent; who left without a promise gives nothing under one."""
+    old = migration.old
+    promise = promise_of(old)
+    said = Before(
+        schema=old.id.hex(),
+        name=old.name,
+        releases=parent.budget.spent().releases,
+        epsilon="" if promise is None else decimal_text(promise.epsilon),
+        delta="" if promise is None else decimal_text(promise.delta),
+        m=0 if promise is None else promise.m,
+    )
+    private = migration.new.privacy.distiller is Distiller.PRIVATE
+    bare = before.subject[before.emitted] if private and promise is None else np.empty(0, dtype=np.int64)
+    journal.budget.carry(parent.budget, said, promise, bare)
 
 
 def _everything(journal: Journal) -> Observed:
@@ -319,6 +352,9 @@ def _cohorts(
         for i, number in enumerate(page.ids.tolist()):
             members = order[first[i] : last[i]]
             distiller = Distiller(int(page.packets["distiller"][i]))
+            if Distiller.PRIVATE in (distiller, new.privacy.distiller):
+                why[NotAgain.BUDGET] += 1
+                continue
             if number in lost or len(members) != int(page.packets["size"][i]):
                 reason: NotAgain | None = NotAgain.LOST
             elif number in changed:
@@ -377,7 +413,7 @@ def _emit(
 
 def _files(folder: Path, part: Path, new: Schema, signatures: tuple[SchemaSignature, ...]) -> None:
     """Key, standing, schema and signatures of the successor."""
-    learnt = drawn_landmarks(new.fields, len(new.landmarks)) != new.landmarks
+    learnt = recipe_of(new.fields, new.landmarks) is None
     files = {SCHEMA_FILE: dumps(new, landmarks_file=LANDMARKS_FILE if learnt else None).encode()}
     if learnt:
         files[LANDMARKS_FILE] = new.landmarks.to_bytes()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.distill import Grouping, Observations, Reason
+from outroute.distill import Grouping, Noise, Observations, Reason
 from outroute.elections import Trust
 from outroute.errors import DataError, StoreError, TransportError
 from outroute.identity import Identity
@@ -65,6 +65,7 @@ class Node(Choosing):
         approval: who lets packets leave (``outroute.node.approval``); default somebody by hand, by ``approve``, unless
             the schema's distiller is ``single``.
         signatures: of organisations that agreed to the schema, beside those in ``data_dir``.
+        noise: under the distiller ``private``; default OpenDP's. Another one promises nothing.
 
     Raises:
         SchemaError: ``schema.unsigned``, the schema names organisations, and too few of them signed it.
@@ -86,6 +87,7 @@ class Node(Choosing):
     restored: bool = False
     approval: Approval | None = None
     signatures: Sequence[SchemaSignature] = field(default=(), repr=False)
+    noise: Noise | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._closed = False
@@ -194,7 +196,8 @@ class Node(Choosing):
         """Condense what has an outcome and is in no packet yet into signed packets in the outbox.
 
         There they wait until somebody approves them (``review``, ``approve``), unless ``approval`` lets them leave.
-        What left before, in a packet that was withdrawn since, only joins cohorts of k subjects that are new.
+        What left before, in a packet that was withdrawn since, only joins cohorts of k subjects that are new. Under the
+        distiller ``private`` this is the release of the current time bucket, which can be made once.
 
         Args:
             k: subjects in a packet; default the schema's floor, never below it.
@@ -202,10 +205,13 @@ class Node(Choosing):
             grouping: how cohorts are formed.
 
         Raises:
-            PrivacyError: when ``k`` lies below the schema's floor.
+            PrivacyError: when ``k`` lies below the schema's floor; ``privacy.spent``, the budget of releases is spent;
+                ``privacy.doubt``, it is not known what was released.
             StoreError: ``node.successor``, see ``confirm``.
         """
         self._newest("distil")
+        if self._private:
+            return self._release(k, streaming, grouping)
         ready = self._journal.observations(Which.READY)
         waiting = self._journal.counts()["waiting"]
         observations = Observations(

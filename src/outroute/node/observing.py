@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import DataError
 from outroute.node.believing import Beliefs
-from outroute.node.governed import Governed
+from outroute.node.releasing import Releasing
 from outroute.node.reports import ObserveReport
 from outroute.schema import Schema, encode, encode_outcome, facet_index
 from outroute.store import Noted
@@ -26,7 +26,7 @@ Note = Callable[..., dict[Noted, int]]
 """``Node.observe_encoded``."""
 
 
-class Observing(Governed):
+class Observing(Releasing):
     """Observing and confirming: the half of ``Node`` that takes in; ``Node`` is one."""
 
     _beliefs: Beliefs

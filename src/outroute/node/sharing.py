@@ -99,6 +99,12 @@ def give_shares(node: Node, first: bytes, second: bytes, *, by: str) -> Given:
         raise PrivacyError(
             "the schema's observations concern no person: outroute distil makes a packet of each", code="shares.single"
         )
+    if node.schema.privacy.distiller is Distiller.PRIVATE:
+        raise PrivacyError(
+            "the schema promises differential privacy over all that leaves, and sums of shares carry no noise: "
+            "outroute distil makes the release",
+            code="shares.private",
+        )
     journal = node.journal
     ready = journal.observations(Which.READY)
     split = contribute(

@@ -15,12 +15,12 @@ from outroute.errors import DataError, StoreError
 from outroute.identity import Identity, node_id
 from outroute.node.migrating import SCHEMA_FILE, successors
 from outroute.packet import PacketArray, identities, withdraw
-from outroute.schema import Schema, load
+from outroute.schema import Distiller, Schema, load
 from outroute.store import Journal, Kind
 from outroute.store.keys import former_identities
 from outroute.store.outgoing import prefix_range
 
-__all__ = ["Keys", "everywhere", "known_case", "packet_numbers"]
+__all__ = ["Keys", "everywhere", "known_case", "noisy", "packet_numbers", "time_numbers", "whole_releases"]
 
 T = TypeVar("T")
 
@@ -100,6 +100,33 @@ def packet_numbers(journal: Journal, prefix: str, others: PacketArray) -> NDArra
         "a packet: see outroute outbox show --state all",
         code="withdraw.unknown",
     )
+
+
+def noisy(schema: Schema) -> bool:
+    """Whether packets of a schema hold counts with noise, of which none may be taken back alone."""
+    return schema.privacy.distiller is Distiller.PRIVATE
+
+
+def time_numbers(journal: Journal, schema: Schema, since: int, until: int) -> NDArray[np.int64]:
+    """Numbers of the packets of a time: with an observation of it, or, with noise, released in it.
+
+    Which release holds an observation of some time must not be told by what is taken back.
+    """
+    first = schema.time.bucket(since)
+    if not noisy(schema):
+        return journal.time_packets(first, until)
+    ranges = journal.budget.ranges()
+    return np.asarray(ranges[(ranges[:, 2] >= first) & (ranges[:, 2] < until), 0], dtype=np.int64)
+
+
+def whole_releases(journal: Journal, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """These packets, and with noise all that were released together with one of them."""
+    found = [
+        np.arange(first, first + packets)
+        for first, packets, _ in journal.budget.ranges().tolist()
+        if ((numbers >= first) & (numbers < first + packets)).any()
+    ]
+    return np.unique(np.concatenate([numbers, *found]))
 
 
 def known_case(journal: Journal, case: object) -> bool:

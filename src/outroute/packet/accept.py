@@ -29,6 +29,7 @@ from outroute.packet.layout import (
     as_packets,
 )
 from outroute.packet.make import largest_variance
+from outroute.packet.noisy import outside_regions, places, wrong_sums
 from outroute.packet.plain import CHUNK, plain, shape_of
 from outroute.schema import Distiller, OutcomeKind, Schema, codes_problem
 
@@ -73,6 +74,8 @@ def check_structure(packets: PacketArray, schema: Schema, now: int) -> Reasons:
         now: seconds since 1970-01-01 UTC.
     """
     out = np.zeros(len(packets), dtype=np.uint8)
+    if schema.privacy.distiller is Distiller.PRIVATE:
+        return _check_rules(packets, schema, now)
     shape = shape_of(schema)
     for at in range(0, len(packets), CHUNK):
         part = packets[at : at + CHUNK]
@@ -96,7 +99,8 @@ def _check_rules(p: PacketArray, schema: Schema, now: int) -> Reasons:
     refuse(p["kind"] != int(schema.outcome.kind), Rejection.KIND)
     # Cohorts are always allowed: they say less than the schema permits.
     single = p["distiller"] == int(Distiller.SINGLE)
-    allowed = p["distiller"] == int(Distiller.COHORT)
+    private = schema.privacy.distiller is Distiller.PRIVATE
+    allowed = p["distiller"] == int(Distiller.PRIVATE if private else Distiller.COHORT)
     if schema.privacy.distiller is Distiller.SINGLE:
         allowed |= single
     refuse(~allowed, Rejection.DISTILLER)
@@ -110,15 +114,23 @@ def _check_rules(p: PacketArray, schema: Schema, now: int) -> Reasons:
     refuse((lifetime == 0) | (lifetime > schema.time.lifetime_seconds), Rejection.LIFETIME)
     refuse(np.where(sane, bucket, 0) + width + lifetime <= now, Rejection.EXPIRED)
     refuse(p["cell"] >= len(schema.landmarks), Rejection.CELL)
-    size, weight = p["size"].astype(np.int64), p["weight"].astype(np.int64)
-    refuse(~withdrawal & ((size < schema.privacy.k) | (size > MAX_SIZE) | (single & (size != 1))), Rejection.SIZE)
-    most = size * WEIGHT_ONE
-    refuse(~withdrawal & ((weight < schema.privacy.k * WEIGHT_ONE) | (weight > most)), Rejection.WEIGHT)
-    refuse(~withdrawal & _bad_outcome(p, schema), Rejection.OUTCOME)
+    if private:
+        refuse(~withdrawal & wrong_sums(schema, p), Rejection.SIZE)
+        refuse(~withdrawal & (p["weight"] != 0), Rejection.WEIGHT)
+        refuse(~withdrawal & _differs(p["outcome"][:, places(schema) :], None), Rejection.OUTCOME)
+    else:
+        size, weight = p["size"].astype(np.int64), p["weight"].astype(np.int64)
+        refuse(~withdrawal & ((size < schema.privacy.k) | (size > MAX_SIZE) | (single & (size != 1))), Rejection.SIZE)
+        most = size * WEIGHT_ONE
+        refuse(~withdrawal & ((weight < schema.privacy.k * WEIGHT_ONE) | (weight > most)), Rejection.WEIGHT)
+        refuse(~withdrawal & _bad_outcome(p, schema), Rejection.OUTCOME)
     codes = p["conditions"]
     refuse(~withdrawal & codes_problem(schema, codes[:, : schema.width]), Rejection.CONDITIONS)
     refuse(~withdrawal & _differs(codes[:, schema.width :], None), Rejection.CONDITIONS)
     refuse(_differs(p["reserved"], None), Rejection.RESERVED)
+    if private:
+        refuse(~withdrawal & outside_regions(schema, codes[:, : schema.width]), Rejection.CONDITIONS)
+        refuse(~withdrawal & p["commitment"].any(axis=1), Rejection.RESERVED)
     return reason
 
 

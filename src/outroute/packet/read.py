@@ -22,19 +22,24 @@ from outroute.packet.layout import (
     identities,
 )
 from outroute.packet.make import CODE_ONE
+from outroute.packet.noisy import SQUARE_HALF, STEPS, noisy_sums
 from outroute.schema import Distiller, Schema, decode_field
 
 __all__ = ["Packet", "agreeing", "class_counts", "moments"]
 
 
 def class_counts(schema: Schema, packets: PacketArray) -> NDArray[np.float64]:
-    """Class counts, float64 ``[n, classes]``."""
+    """Class counts, float64 ``[n, classes]``; with noise, so perhaps negative, where the distiller is ``private``."""
+    if schema.privacy.distiller is Distiller.PRIVATE:
+        return noisy_sums(schema, packets).astype(np.float64)
     out: NDArray[np.float64] = packets["outcome"][:, : len(schema.outcome.classes)].astype(np.float64)
     return out
 
 
 def agreeing(schema: Schema, packets: PacketArray) -> NDArray[np.bool_]:
-    """Which packets condense several observations that all have the same outcome, bool ``[n]``."""
+    """Which packets condense several observations that all have the same outcome, bool ``[n]``; with noise, none."""
+    if schema.privacy.distiller is Distiller.PRIVATE:
+        return np.zeros(len(packets), dtype=np.bool_)
     several = packets["size"] > 1
     if schema.outcome.has_classes:
         return np.asarray(several & (packets["outcome"].max(axis=1) == packets["size"]))
@@ -42,10 +47,20 @@ def agreeing(schema: Schema, packets: PacketArray) -> NDArray[np.bool_]:
 
 
 def moments(schema: Schema, packets: PacketArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and population variance of numeric outcomes in the outcome's unit, float64 ``[n]`` each."""
+    """Mean and population variance of numeric outcomes in the outcome's unit, float64 ``[n]`` each.
+
+    Where the distiller is ``private`` they are what the noisy sums come to, cut to what is possible.
+    """
     assert schema.outcome.low is not None
     assert schema.outcome.high is not None
     low, high = float(schema.outcome.low), float(schema.outcome.high)
+    if schema.privacy.distiller is Distiller.PRIVATE:
+        sums = noisy_sums(schema, packets).astype(np.float64)
+        number = np.maximum(sums[:, 0], 1.0)
+        middle = np.clip(sums[:, 1] / number / STEPS, -1.0, 1.0)
+        square = (sums[:, 2] / number + SQUARE_HALF) / STEPS
+        half = (high - low) / 2.0
+        return low + (middle + 1.0) * half, np.clip(square - middle**2, 0.0, 1.0 - middle**2) * half**2
     unit = packets["outcome"][:, 0] / CODE_ONE
     spread = packets["outcome"][:, 1] / CODE_ONE
     return low + unit * (high - low), spread * (high - low) ** 2 / 4.0

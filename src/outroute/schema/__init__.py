@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outroute.schema.canonical import canonical, decimal_text, schema_id
+from outroute.schema.declared import Recipe, drawn_landmarks, grid_landmarks, recipe_of
 from outroute.schema.diff import Change, Meaning, diff
 from outroute.schema.encoding import (
     Encoded,
@@ -24,6 +25,7 @@ from outroute.schema.model import (
     MAX_CATEGORIES,
     MAX_CLASSES,
     MAX_ORGANISATIONS,
+    MAX_RELEASE_PACKETS,
     MAX_SLOTS,
     MISSING,
     SCALE,
@@ -45,7 +47,7 @@ from outroute.schema.signing import (
     verify_signatures,
     write_signatures,
 )
-from outroute.schema.toml import drawn_landmarks, dumps, duration_text, loads, parse_duration
+from outroute.schema.toml import dumps, duration_text, loads, parse_duration
 
 __all__ = [
     "DEFAULT_LANDMARKS",
@@ -54,6 +56,7 @@ __all__ = [
     "MAX_CLASSES",
     "MAX_LANDMARKS",
     "MAX_ORGANISATIONS",
+    "MAX_RELEASE_PACKETS",
     "MAX_SLOTS",
     "MISSING",
     "SCALE",
@@ -71,6 +74,7 @@ __all__ = [
     "Privacy",
     "Problem",
     "ProblemKind",
+    "Recipe",
     "Schema",
     "SchemaSignature",
     "Signed",
@@ -86,11 +90,13 @@ __all__ = [
     "encode",
     "encode_outcome",
     "facet_index",
+    "grid_landmarks",
     "load",
     "load_signatures",
     "loads",
     "parse_duration",
     "read_signatures",
+    "recipe_of",
     "require_signed",
     "schema_id",
     "shares",

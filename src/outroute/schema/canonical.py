@@ -58,7 +58,8 @@ def canonical(schema: Schema) -> bytes:
     """Canonical bytes of ``schema``: JSON with sorted keys, no white space, NFC text, no floats.
 
     Descriptions are for people and are left out: mending a typo makes no new network. Organisations and quorum are
-    members only where there are some, and a field's role only where it is an action.
+    members only where there are some, a field's role only where it is an action, and what the distiller ``private``
+    promises only where it is the distiller.
     """
     o = schema.outcome
     outcome: dict[str, object] = {"name": o.name, "kind": o.kind.name.lower()}
@@ -90,7 +91,7 @@ def _privacy(privacy: Privacy) -> dict[str, object]:
         "k": privacy.k,
         "subject": privacy.subject,
     }
-    from outroute.schema.model import DISSENT
+    from outroute.schema.privacy import DISSENT
 
     # Named only where they are not what they always were: schemas of before keep their ids.
     if privacy.noise:
@@ -99,6 +100,14 @@ def _privacy(privacy: Privacy) -> dict[str, object]:
         out["dissent"] = privacy.dissent
     if privacy.flip:
         out["flip"] = decimal_text(privacy.flip)
+    if privacy.epsilon is not None:
+        out |= {
+            "epsilon": decimal_text(privacy.epsilon),
+            "delta": decimal_text(privacy.delta),
+            "m": privacy.m,
+            "releases": privacy.releases,
+            "landmarks": "public" if privacy.public_landmarks else "declared",
+        }
     return out
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from outroute.schema.canonical import decimal_text
-from outroute.schema.model import Distiller, Field, FieldKind, Outcome, Schema
+from outroute.schema.model import Field, FieldKind, Outcome, Schema
+from outroute.schema.privacy import Distiller, Privacy
 from outroute.schema.toml import duration_text
 
 __all__ = ["Change", "Meaning", "diff"]
@@ -75,14 +76,11 @@ def _change(meaning: Meaning, where: str, text: str) -> Change:
 def _privacy(old: Schema, new: Schema) -> Iterator[Change]:
     a, b, where = old.privacy, new.privacy, "privacy"
     if a.distiller is not b.distiller:
-        if b.distiller is Distiller.SINGLE:
-            yield _change(Meaning.WEAKENS, where, f"single observations may leave; before, {a.k} subjects a packet")
-        else:
-            yield _change(Meaning.NARROWS, where, f"{b.k} subjects must share a packet; before, one could leave alone")
+        yield _other_distiller(a, b)
     elif b.k < a.k:
-        yield _change(Meaning.WEAKENS, where, f"only {b.k} subjects must share a packet; before, {a.k}")
+        yield _change(Meaning.WEAKENS, where, f"only {b.k} {_counted(b)} must share a packet; before, {a.k}")
     elif b.k > a.k:
-        yield _change(Meaning.NARROWS, where, f"{b.k} subjects must share a packet; before, {a.k}")
+        yield _change(Meaning.NARROWS, where, f"{b.k} {_counted(b)} must share a packet; before, {a.k}")
     for name, what in (
         ("noise", "noise on conditions"),
         ("dissent", "members with another outcome"),
@@ -92,8 +90,49 @@ def _privacy(old: Schema, new: Schema) -> Iterator[Change]:
         if less != more:
             meaning = Meaning.WEAKENS if less < more else Meaning.NARROWS
             yield _change(meaning, where, f"{what}: {less}; before, {more}")
+    if a.epsilon is not None and b.epsilon is not None:
+        pairs = (
+            ("epsilon", a.epsilon, b.epsilon, "over a node's lifetime"),
+            ("delta", a.delta, b.delta, "the probability that the promise fails"),
+        )
+        for name, before, after, what in pairs:
+            if before != after:
+                weaker = after > before
+                text = f"{name} is {decimal_text(after)}; before, {decimal_text(before)} ({what})"
+                yield _change(Meaning.WEAKENS if weaker else Meaning.NARROWS, where, text)
+        # Noise grows with m, so that epsilon is kept: more records a subject weaken nothing.
+        if a.m != b.m:
+            yield _change(Meaning.SHIFTS, where, f"a subject gives at most {b.m} records; before, {a.m}")
+        if a.releases != b.releases:
+            yield _change(Meaning.SHIFTS, where, f"a node makes at most {b.releases} releases; before, {a.releases}")
+        if b.public_landmarks and not a.public_landmarks:
+            yield _change(Meaning.WEAKENS, where, "landmarks are learnt, and declared to come from public records")
     if a.subject != b.subject:
-        yield _change(Meaning.WEAKENS, where, f"k counts '{b.subject}'; before, '{a.subject}'")
+        what = "k counts" if a.epsilon is None else "what is promised is promised to each"
+        yield _change(Meaning.WEAKENS, where, f"{what} '{b.subject}'; before, '{a.subject}'")
+
+
+def _counted(privacy: Privacy) -> str:
+    return "subjects" if privacy.epsilon is None else "observations (counted with noise)"
+
+
+def _other_distiller(a: Privacy, b: Privacy) -> Change:
+    """Private promises most, single nothing."""
+    where = "privacy"
+    before = {
+        Distiller.COHORT: f"{a.k} subjects a packet",
+        Distiller.SINGLE: "one could leave alone",
+        Distiller.PRIVATE: "differential privacy was promised",
+    }[a.distiller]
+    if b.distiller is Distiller.PRIVATE:
+        assert b.epsilon is not None
+        text = f"differential privacy is promised, epsilon {decimal_text(b.epsilon)} over a node's lifetime"
+        return _change(Meaning.NARROWS, where, f"{text}; before, {before}")
+    if b.distiller is Distiller.SINGLE:
+        return _change(Meaning.WEAKENS, where, f"single observations may leave; before, {before}")
+    weaker = a.distiller is Distiller.PRIVATE
+    text = f"{b.k} subjects must share a packet; before, {before}"
+    return _change(Meaning.WEAKENS if weaker else Meaning.NARROWS, where, text)
 
 
 def _time(old: Schema, new: Schema) -> Iterator[Change]:

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from outroute.errors import SchemaError
 from outroute.schema.checks import MAX_NAME_BYTES, decimal_range, names_of, text_of, whole_of
+from outroute.schema.declared import SCALE, recipe_of
 from outroute.schema.landmarks import Landmarks
+from outroute.schema.privacy import DISSENT, MAX_FLIP, MAX_NOISE, Distiller, Privacy
 
 __all__ = [
     "MAX_CATEGORIES",
@@ -30,6 +32,7 @@ __all__ = [
     "MAX_NAME_BYTES",
     "MAX_NOISE",
     "MAX_ORGANISATIONS",
+    "MAX_RELEASE_PACKETS",
     "MAX_SLOTS",
     "MAX_WEIGHT",
     "DISSENT",
@@ -45,8 +48,6 @@ __all__ = [
     "Time",
 ]
 
-SCALE = 65534
-"""Largest condition code: a numeric field at its declared high end, or a category with the whole share."""
 MISSING = 65535
 """Code of a value that is not there."""
 MAX_SLOTS = 116
@@ -65,12 +66,8 @@ ORGANISATION_BYTES = 32
 """An organisation's public key (Ed25519)."""
 MAX_ORGANISATIONS = 100
 """Organisations that a schema may name: each of them reads and signs it."""
-MAX_NOISE = Decimal("0.5")
-"""Largest noise on conditions: with more, they say nothing."""
-MAX_FLIP = Decimal("0.9")
-"""Largest share of outcomes drawn by lot: beyond, a packet says nothing of its outcomes."""
-DISSENT = 1
-"""Members with another outcome, where a schema does not say how many: outcomes do not all agree."""
+MAX_RELEASE_PACKETS = 16_384
+"""Packets of one release under the distiller ``private``, empty cells too: 8 MB to make, approve and keep."""
 MAX_LIFETIME_SECONDS = 100 * 365 * 86_400
 """A hundred years: archival schemas live for decades, and 32 bits of seconds hold 136 years."""
 
@@ -90,13 +87,6 @@ class OutcomeKind(IntEnum):
     BINARY = 1
     CATEGORICAL = 2
     NUMERIC = 3
-
-
-class Distiller(IntEnum):
-    """How observations are condensed into packets; the number stands in every packet."""
-
-    COHORT = 1
-    SINGLE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,50 +190,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Privacy:
-    """The floor below which a node refuses to emit.
-
-    Attributes:
-        distiller: ``COHORT`` (k subjects a packet) or ``SINGLE`` (data about no person only).
-        k: fewest subjects in a packet; at least 2 for cohorts, exactly 1 for single.
-        subject: what a subject is, for people ("patient", "flight").
-        noise: standard deviation of noise on every condition of a cohort, as a share of the field's declared range; 0
-            to ``MAX_NOISE``, two decimals.
-        dissent: fewest members of a cohort with another outcome than its most frequent one; 0 allows cohorts in which
-            all agree.
-        flip: share of the members of a cohort whose class is replaced by one drawn evenly; 0 to ``MAX_FLIP``, two
-            decimals. Receivers correct for it.
-    """
-
-    distiller: Distiller = Distiller.COHORT
-    k: int = 5
-    subject: str = "subject"
-    noise: Decimal = Decimal(0)
-    dissent: int = DISSENT
-    flip: Decimal = Decimal(0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "subject", text_of(self.subject, "privacy: subject"))
-        object.__setattr__(self, "k", whole_of(self.k, "privacy: k"))
-        if self.distiller is Distiller.SINGLE and self.k != 1:
-            raise SchemaError("privacy: distiller 'single' goes with k = 1", code="schema.privacy")
-        if self.distiller is Distiller.COHORT and not 2 <= self.k <= 10_000:
-            raise SchemaError("privacy: a cohort needs k between 2 and 10000", code="schema.privacy")
-        for name, value, most in (("noise", self.noise, MAX_NOISE), ("flip", self.flip, MAX_FLIP)):
-            if not (value.is_finite() and 0 <= value <= most and value == value.quantize(Decimal("0.01"))):
-                raise SchemaError(
-                    f"privacy: {name} lies between 0 and {most}, with at most two decimals", code="schema.privacy"
-                )
-        object.__setattr__(self, "dissent", whole_of(self.dissent, "privacy: dissent"))
-        if not 0 <= self.dissent <= self.k // 2 and self.distiller is Distiller.COHORT:
-            raise SchemaError(f"privacy: dissent lies between 0 and half of k ({self.k // 2})", code="schema.privacy")
-        if self.distiller is not Distiller.COHORT and (self.noise or self.flip or self.dissent != DISSENT):
-            raise SchemaError(
-                "privacy: noise, dissent and flip are about cohorts: leave them out", code="schema.privacy"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Time:
     """How time is coarsened and how long a packet lives.
 
@@ -334,6 +280,7 @@ class Schema:
         problem = codes_problem(self, self.landmarks.codes)
         if problem.any() or (self.landmarks.codes == MISSING).any():
             raise SchemaError("a landmark holds a code that the fields do not allow", code="schema.landmarks")
+        self._check_private()
 
     def _check_organisations(self) -> None:
         object.__setattr__(self, "quorum", whole_of(self.quorum, "quorum"))
@@ -354,6 +301,24 @@ class Schema:
         if count and not 1 <= self.quorum <= count:
             raise SchemaError(
                 f"{count} organisations are named: the quorum is a number from 1 to {count}", code="schema.quorum"
+            )
+
+    def _check_private(self) -> None:
+        if self.privacy.distiller is not Distiller.PRIVATE:
+            return
+        packets = len(self.landmarks) * math.prod(f.width + 1 for f in self.facets)
+        if packets > MAX_RELEASE_PACKETS:
+            raise SchemaError(
+                f"privacy: a release under 'private' has a packet for each landmark and combination of facets, here "
+                f"{packets:,}, and {MAX_RELEASE_PACKETS:,} at most: take fewer landmarks, or make facets plain fields",
+                code="schema.private",
+            )
+        if not self.privacy.public_landmarks and recipe_of(self.fields, self.landmarks) is None:
+            raise SchemaError(
+                "privacy: under 'private' landmarks must not be learnt from protected records, for they stand in the "
+                'schema. Use kind = "grid" or "drawn"; or, where these were learnt from public records, say so: '
+                "[landmarks] public = true",
+                code="schema.private",
             )
 
     def __getstate__(self) -> dict[str, Any]:

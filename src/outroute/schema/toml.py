@@ -9,11 +9,11 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from outroute.errors import SchemaError
-from outroute.schema.canonical import canonical_fields, decimal_text
-from outroute.schema.landmarks import DEFAULT_LANDMARKS, Landmarks, draw
+from outroute.schema.canonical import decimal_text
+from outroute.schema.declared import drawn_landmarks, grid_landmarks, recipe_of
+from outroute.schema.landmarks import DEFAULT_LANDMARKS, Landmarks
 from outroute.schema.model import (
     DISSENT,
-    SCALE,
     Distiller,
     Field,
     FieldKind,
@@ -24,13 +24,16 @@ from outroute.schema.model import (
     Time,
 )
 
-__all__ = ["MAX_SCHEMA_BYTES", "drawn_landmarks", "dumps", "duration_text", "loads", "parse", "parse_duration"]
+__all__ = ["MAX_SCHEMA_BYTES", "dumps", "duration_text", "loads", "parse", "parse_duration"]
 
 MAX_SCHEMA_BYTES = 1_000_000
 """A schema file is at most 1 MB: it is read by people."""
 
 _UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "year": 365 * 86_400}
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
+DEFAULT_K = {Distiller.COHORT: 5, Distiller.SINGLE: 1, Distiller.PRIVATE: 1}
+DEFAULT_RECORDS, DEFAULT_RELEASES = 1, 10
+"""Under ``private``: records that a subject gives, and releases that a node makes, where the schema does not say."""
 _DURATION = re.compile(r"(\d{1,10}) (second|minute|hour|day|week|year)s?")
 
 
@@ -56,11 +59,6 @@ def duration_text(seconds: int) -> str:
             count = seconds // _UNITS[unit]
             return f"{count} {unit}{'' if count == 1 else 's'}"
     raise AssertionError(seconds)
-
-
-def drawn_landmarks(fields: tuple[Field, ...], count: int = DEFAULT_LANDMARKS) -> Landmarks:
-    """Landmarks drawn from the declared ranges: what a schema has when nothing was learnt."""
-    return draw(tuple(f.width for f in fields), count=count, scale=SCALE, seed=canonical_fields(fields))
 
 
 def _decimal(value: Any, what: str) -> Decimal:
@@ -165,10 +163,39 @@ def _read_outcome(table: Any) -> Outcome:
     return made
 
 
-def _read_landmarks(table: Any, fields: tuple[Field, ...], read: Callable[[str], bytes] | None) -> Landmarks:
+def _read_privacy(table: Any, public: bool) -> Privacy:
+    r = _Reader(table, "privacy")
+    distiller: Distiller = _enum(Distiller, r.get("distiller", str, "cohort"), "privacy")
+    private = distiller is Distiller.PRIVATE
+    delta = r.number("delta")
+    made = Privacy(
+        distiller=distiller,
+        k=r.get("k", int, DEFAULT_K[distiller]),
+        subject=r.get("subject", str, "subject"),
+        noise=r.number("noise") or Decimal(0),
+        dissent=r.get("dissent", int, DISSENT),
+        flip=r.number("flip") or Decimal(0),
+        epsilon=r.number("epsilon"),
+        delta=Decimal(0) if delta is None else delta,
+        m=r.get("m", int, DEFAULT_RECORDS if private else None),
+        releases=r.get("releases", int, DEFAULT_RELEASES if private else None),
+        public_landmarks=public,
+    )
+    r.done()
+    return made
+
+
+def _read_landmarks(
+    table: Any, fields: tuple[Field, ...], read: Callable[[str], bytes] | None
+) -> tuple[Landmarks, bool]:
+    """The landmarks, and whether they are declared to come from public records."""
     r = _Reader(table, "landmarks")
     kind = r.get("kind", str, "drawn")
-    if kind == "drawn":
+    public = r.get("public", bool, False)
+    if kind == "grid":
+        levels = r.need("levels", dict)
+        made = grid_landmarks(fields, levels)
+    elif kind == "drawn":
         made = drawn_landmarks(fields, r.get("count", int, DEFAULT_LANDMARKS))
     elif kind == "learnt":
         name, expected = r.need("file", str), r.need("id", str)
@@ -181,9 +208,9 @@ def _read_landmarks(table: Any, fields: tuple[Field, ...], read: Callable[[str],
                 code="schema.landmarks",
             )
     else:
-        raise SchemaError(f"[landmarks] kind '{kind}' is neither 'drawn' nor 'learnt'", code="schema.toml")
+        raise SchemaError(f"[landmarks] kind '{kind}' is none of 'drawn', 'grid' and 'learnt'", code="schema.toml")
     r.done()
-    return made
+    return made, public
 
 
 def _read_agreement(table: Any) -> tuple[tuple[bytes, ...], int]:
@@ -237,24 +264,15 @@ def loads(text: str, read: Callable[[str], bytes] | None = None) -> Schema:
     tables = r.need("fields", dict)
     fields = tuple(_read_field(key, value) for key, value in tables.items())
     outcome = _read_outcome(r.need("outcome", dict))
-    p = _Reader(r.get("privacy", dict, {}), "privacy")
-    distiller: Distiller = _enum(Distiller, p.get("distiller", str, "cohort"), "privacy")
-    privacy = Privacy(
-        distiller=distiller,
-        k=p.get("k", int, 5 if distiller is Distiller.COHORT else 1),
-        subject=p.get("subject", str, "subject"),
-        noise=p.number("noise") or Decimal(0),
-        dissent=p.get("dissent", int, DISSENT),
-        flip=p.number("flip") or Decimal(0),
-    )
-    p.done()
+    p = r.get("privacy", dict, {})
     t = _Reader(r.get("time", dict, {}), "time")
     time = Time(
         bucket_seconds=parse_duration(t.get("bucket", str, "30 days")),
         lifetime_seconds=parse_duration(t.get("lifetime", str, "5 years")),
     )
     t.done()
-    landmarks = _read_landmarks(r.get("landmarks", dict, {}), fields, read)
+    landmarks, public = _read_landmarks(r.get("landmarks", dict, {}), fields, read)
+    privacy = _read_privacy(p, public)
     organisations, quorum = _read_agreement(r.get("agreement", dict, None))
     r.done()
     try:
@@ -315,16 +333,19 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
     p = tomlkit.table()
     p["distiller"], p["k"] = schema.privacy.distiller.name.lower(), schema.privacy.k
     p["subject"] = schema.privacy.subject
-    p["k"].comment("fewest subjects in a packet")
-    if schema.privacy.noise:
-        p["noise"] = _number(schema.privacy.noise)
-        p["noise"].comment("on every condition, as a share of its range")
-    if schema.privacy.dissent != DISSENT:
-        p["dissent"] = schema.privacy.dissent
-        p["dissent"].comment("fewest members with another outcome than most")
-    if schema.privacy.flip:
-        p["flip"] = _number(schema.privacy.flip)
-        p["flip"].comment("share of outcomes replaced by lot")
+    if schema.privacy.epsilon is None:
+        p["k"].comment("fewest subjects in a packet")
+        if schema.privacy.noise:
+            p["noise"] = _number(schema.privacy.noise)
+            p["noise"].comment("on every condition, as a share of its range")
+        if schema.privacy.dissent != DISSENT:
+            p["dissent"] = schema.privacy.dissent
+            p["dissent"].comment("fewest members with another outcome than most")
+        if schema.privacy.flip:
+            p["flip"] = _number(schema.privacy.flip)
+            p["flip"].comment("share of outcomes replaced by lot")
+    else:
+        _write_promise(p, schema.privacy)
     doc["privacy"] = p
     t = tomlkit.table()
     t["bucket"] = duration_text(schema.time.bucket_seconds)
@@ -334,9 +355,18 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
     if landmarks_file is not None:
         m["kind"], m["file"], m["id"] = "learnt", landmarks_file, schema.landmarks.id.hex()
     else:
-        if drawn_landmarks(schema.fields, len(schema.landmarks)) != schema.landmarks:
+        recipe = recipe_of(schema.fields, schema.landmarks)
+        if recipe is None:
             raise SchemaError("name the file for the learnt landmarks", code="schema.landmarks")
-        m["kind"], m["count"] = "drawn", len(schema.landmarks)
+        m["kind"] = recipe.kind
+        if recipe.levels:
+            levels = tomlkit.inline_table()
+            levels.update(recipe.levels)
+            m["levels"] = levels
+        else:
+            m["count"] = recipe.count
+    if schema.privacy.public_landmarks:
+        m["public"] = tomlkit.item(True).comment("learnt from public records, not from protected ones")
     doc["landmarks"] = m
     if schema.organisations:
         a = tomlkit.table()
@@ -366,6 +396,18 @@ def dumps(schema: Schema, *, landmarks_file: str | None = None, unreviewed: froz
         fields[f.name] = row
     doc["fields"] = fields
     return tomlkit.dumps(doc)
+
+
+def _write_promise(table: Any, privacy: Privacy) -> None:
+    """What the distiller ``private`` promises."""
+    assert privacy.epsilon is not None
+    table["k"].comment("fewest observations, counted with noise, about which a packet says anything")
+    table["epsilon"] = _number(privacy.epsilon)
+    table["epsilon"].comment("bound on what can be learnt about one subject over a node's lifetime")
+    table["delta"] = _number(privacy.delta)
+    table["m"], table["releases"] = privacy.m, privacy.releases
+    table["m"].comment("records that one subject gives at most, in all releases together")
+    table["releases"].comment("so many in a node's lifetime, one a time bucket at most")
 
 
 def _write_range(table: Any, low: Decimal | None, high: Decimal | None, unit: str) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "Observe",
     "Reject",
     "Review",
+    "Vouch",
     "Withdraw",
 ]
 
@@ -149,6 +150,12 @@ class HandOver(_Body):
 
     to: Text
     again: bool = False
+
+
+class Vouch(_Body):
+    """Nothing was released since a backup."""
+
+    by: Text = Field(description="Who vouches, for the log.")
 
 
 class Withdraw(_Body):

@@ -38,6 +38,7 @@ _KINDS: dict[str, type[OutrouteError]] = {
     "outbox": StoreError,
     "node": StoreError,
     "withdraw": DataError,
+    "budget": StoreError,
 }
 
 
@@ -257,6 +258,14 @@ class Client:
     def correct(self, *, by: str, reason: str = "a correction") -> dict[str, Any]:
         """Take back what changed after it left."""
         return dict(self._call("POST", "/correct", {"by": by, "reason": reason}))
+
+    def budget(self) -> dict[str, Any]:
+        """What was spent of the differential privacy that the schema promises, and what is left."""
+        return dict(self._call("GET", "/budget"))
+
+    def vouch(self, *, by: str) -> dict[str, Any]:
+        """Vouch that nothing was released since a backup; the budget afterwards."""
+        return dict(self._call("POST", "/budget/vouch", {"by": by}))
 
     def erase(self, subject: str, *, by: str) -> dict[str, Any]:
         """Erase a subject."""

@@ -30,6 +30,21 @@ def governing_routes(app: FastAPI, living: LivingNode) -> None:
     _log_routes(app, living)
     _taking_back_routes(app, living)
     _choosing_routes(app, living)
+    _budget_routes(app, living)
+
+
+def _budget_routes(app: FastAPI, living: LivingNode) -> None:
+    @app.get("/budget", tags=["what leaves"])
+    def budget() -> dict[str, Any]:
+        """What was spent of the differential privacy that the schema promises, and what is left."""
+        with living.looking() as node:
+            return node.budget().to_dict()
+
+    @app.post("/budget/vouch", tags=["what leaves"])
+    def vouch(body: bodies.Vouch) -> dict[str, Any]:
+        """Vouch that nothing was released since a backup was made, or by another copy of this directory."""
+        with living.using() as node:
+            return node.vouch(by=body.by).to_dict()
 
 
 def _choosing_routes(app: FastAPI, living: LivingNode) -> None:

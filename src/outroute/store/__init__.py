@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outroute.store.budget import COUNT_FILE, Before, Budget, Doubt, Promise, Spent
 from outroute.store.journal import Journal, Noted, Observed, Question, Which
 from outroute.store.keys import former_identities, load_identity
 from outroute.store.log import NAMED, AuditLog, Entry, Event, Problem, verify_lines
@@ -13,11 +14,15 @@ from outroute.store.statements import StatementFile, load_certificate, load_stan
 __all__ = [
     "ANSWER_CAP",
     "CELL_LIMIT",
+    "COUNT_FILE",
     "GRACE_SECONDS",
     "NAMED",
     "Approved",
     "AuditLog",
+    "Before",
+    "Budget",
     "CellEntries",
+    "Doubt",
     "Entry",
     "Erased",
     "Event",
@@ -29,9 +34,11 @@ __all__ = [
     "Outbox",
     "PacketStore",
     "Problem",
+    "Promise",
     "Question",
     "Queued",
     "Review",
+    "Spent",
     "State",
     "StatementFile",
     "Summary",

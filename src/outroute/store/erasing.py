@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from outroute.errors import StoreError
 from outroute.packet import PacketArray
+from outroute.store.budget import erase_budget
 from outroute.store.elections import forget_scored
 from outroute.store.log import Event, append_entry
 from outroute.store.outgoing import Erased, id_list, operator_text
 from outroute.store.withdrawing import blank, withdraw
 
-__all__ = ["case_packets", "erase", "subject_packets", "time_packets"]
+__all__ = ["amend", "case_packets", "erase", "subject_packets", "time_packets"]
 
 _REASON = "a subject is erased"
 
@@ -59,11 +60,14 @@ def erase(
     *,
     by: str,
     now: int,
+    noisy: bool = False,
 ) -> Erased:
     """See ``Journal.erase``; ``case`` is the case of the same name, for cases that are subjects of their own."""
     by = operator_text(by, "who erases")
     found = subject_packets(connection, subjects)
-    if set(found.tolist()) != set(np.asarray(ids).tolist()):
+    if noisy:
+        erase_budget(connection, subjects)
+    elif set(found.tolist()) != set(np.asarray(ids).tolist()):
         raise StoreError(
             "the packets with an observation of this subject are others by now: ask subject_packets again",
             code="store.erase",
@@ -102,6 +106,24 @@ def erase(
         packets=len(former),
     )
     return Erased(observations=observations, questions=questions, withdrawn=withdrawn)
+
+
+def amend(connection: sqlite3.Connection, *, by: str, now: int, reason: str) -> int:
+    """See ``Journal.amend``."""
+    by, reason = operator_text(by, "who corrects"), operator_text(reason, "the reason")
+    changed = connection.execute("SELECT codes, outcome, bucket, facet, subject, id FROM conflicts").fetchall()
+    # What left was somebody else's, as it turns out: it counts as given by both.
+    connection.execute(
+        "INSERT INTO spent (subject, records) SELECT c.subject, count(*) FROM conflicts AS c"
+        " JOIN observations AS o ON o.id = c.id WHERE o.subject <> c.subject GROUP BY c.subject"
+        " ON CONFLICT (subject) DO UPDATE SET records = records + excluded.records"
+    )
+    connection.executemany(
+        "UPDATE observations SET codes = ?, outcome = ?, bucket = ?, facet = ?, subject = ? WHERE id = ?", changed
+    )
+    connection.execute("DELETE FROM conflicts")
+    append_entry(connection, Event.CORRECTED, now=now, by=by, reason=reason, packets=0, corrected=len(changed))
+    return len(changed)
 
 
 def _packets(connection: sqlite3.Connection, query: str, values: Sequence[object]) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from outroute.errors import StoreError
 from outroute.packet import PacketArray
 from outroute.store import erasing
+from outroute.store.budget import Budget, budget_layout
 from outroute.store.database import Database, scalar
 from outroute.store.elections import Elections, elections_layout
 from outroute.store.log import AuditLog, Event
@@ -71,7 +72,7 @@ class Journal:
         self._database = Database(
             None if directory is None else Path(directory) / "journal.db",
             application=_APPLICATION,
-            migrations=(journal_layout, partial(approvals_layout, now=now), elections_layout),
+            migrations=(journal_layout, partial(approvals_layout, now=now), elections_layout, budget_layout),
             page_limit=page_limit,
             overwrite=True,
         )
@@ -90,6 +91,8 @@ class Journal:
             """How far rows may lie beside what they are, where they were carried over from another schema."""
             self.log = AuditLog(self._database)
             self.outbox = Outbox(self._database, now=now, restored=restored)
+            self.budget = Budget(self._database, copied=self.outbox.copied)
+            """What was spent of the privacy that the schema promises, where it does."""
             self.elections = Elections(self._database, self._keys)
             """What was said before outcomes were known, and what elections made of it."""
         except BaseException:
@@ -286,7 +289,16 @@ class Journal:
         with self._database.reading() as connection:
             return erasing.subject_packets(connection, self._subjects(subject))
 
-    def erase(self, subject: object, ids: NDArray[np.int64], withdrawals: PacketArray, *, by: str, now: int) -> Erased:
+    def erase(
+        self,
+        subject: object,
+        ids: NDArray[np.int64],
+        withdrawals: PacketArray,
+        *,
+        by: str,
+        now: int,
+        noisy: bool = False,
+    ) -> Erased:
         """Erase a subject in one commit: withdraw its packets, and delete what is here for good.
 
         Its observations, what was kept aside for a correction, and remembered questions about its cases are deleted; of
@@ -298,13 +310,14 @@ class Journal:
             withdrawals: PACKET_DTYPE[n], signed, of each of them; one for a pending packet is not used.
             by: who, for the log.
             now: seconds since 1970.
+            noisy: its packets hold counts with noise: none is withdrawn, and it gives nothing more.
 
         Raises:
             StoreError: ``store.erase``, these are not all its packets; or as ``Outbox.withdraw``. Nothing is changed.
         """
         with self._database.transaction() as connection:
             done = erasing.erase(
-                connection, self._subjects(subject), self._case(subject), ids, withdrawals, by=by, now=now
+                connection, self._subjects(subject), self._case(subject), ids, withdrawals, by=by, now=now, noisy=noisy
             )
         self._database.settle()
         return done
@@ -325,6 +338,21 @@ class Journal:
         """
         with self._database.transaction() as connection:
             return withdraw(connection, ids, withdrawals, by=by, reason=reason, now=now, event=Event.CORRECTED)
+
+    def leave_out(self, rows: NDArray[np.int64]) -> None:
+        """Leave observations out of distilling for good."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE observations SET excluded = 0 WHERE id = ?", [(one,) for one in rows.tolist()]
+            )
+
+    def amend(self, *, by: str, now: int, reason: str) -> int:
+        """Let new values of observations that left replace the old here, and withdraw nothing; how many there were.
+
+        For packets that hold counts with noise: a correction would tell of a person.
+        """
+        with self._database.transaction() as connection:
+            return erasing.amend(connection, by=by, now=now, reason=reason)
 
     def counts(self) -> dict[str, int]:
         """How many observations are known, ready, waiting, excluded, in conflict; how many questions are open."""

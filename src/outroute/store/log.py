@@ -69,6 +69,7 @@ class Event(StrEnum):
     MIGRATED = "migrated"
     PINNED = "pinned"
     UNPINNED = "unpinned"
+    VOUCHED = "vouched"
     STOPPED = "stopped"
 
 

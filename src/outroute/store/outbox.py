@@ -95,6 +95,7 @@ class Outbox:
         *,
         secrets: Sequence[bytes] | None = None,
         now: int,
+        release: int | None = None,
     ) -> NDArray[np.int64]:
         """Put packets in, waiting for approval, and note what each condenses, in one commit.
 
@@ -104,6 +105,7 @@ class Outbox:
             members: per packet the rows (``Observed.rows``) that it condenses.
             secrets: per packet the nonce of its commitment, kept so that an auditor can be answered.
             now: seconds since 1970.
+            release: they are a release with noise, the how many-th: the log does not say of how many observations.
 
         Returns:
             int64[n]: their numbers in the outbox.
@@ -158,7 +160,7 @@ class Outbox:
                     Event.DISTILLED,
                     now=now,
                     packets=len(ids),
-                    observations=len(pairs),
+                    **({"observations": len(pairs)} if release is None else {"release": release}),
                     identities=[identity for _, identity in hashed],
                 )
         return ids
@@ -198,6 +200,12 @@ class Outbox:
                 " UNION SELECT id FROM outbox WHERE identity BETWEEN ? AND ? LIMIT ?)",
                 between,
             )
+
+    def knows(self, identities: Sequence[bytes]) -> bool:
+        """Whether all these packets and withdrawals were made here."""
+        with self._database.reading() as connection:
+            row = "SELECT 1 FROM outbox WHERE identity = ?"
+            return all(connection.execute(row, (one,)).fetchone() is not None for one in identities)
 
     def queued(self, *states: State, limit: int = 4096) -> Queued:
         """What must go (QUEUED and SENT) or is in one of ``states``: withdrawals first, then the oldest."""

@@ -7,6 +7,7 @@ from outroute.synthesis.answers import Abstention, Answers, Basis, Heterogeneity
 from outroute.synthesis.coverage import Coverage, coverage, places
 from outroute.synthesis.evidence import Evidence, Records, SchemaLike
 from outroute.synthesis.fitting import Fitted, Mixing, fit
+from outroute.synthesis.noisy import Steady, steady_counts, steady_moments
 from outroute.synthesis.settings import NAMES, Settings
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "Records",
     "SchemaLike",
     "Settings",
+    "Steady",
     "coverage",
     "fit",
     "places",
+    "steady_counts",
+    "steady_moments",
 ]

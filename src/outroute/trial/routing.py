@@ -23,7 +23,7 @@ from outroute.node.approval import Automatic
 from outroute.node.electing import Electing
 from outroute.node.local import guard_for, join_local
 from outroute.packet import PACKET_BYTES
-from outroute.schema import Schema, drawn_landmarks, encode
+from outroute.schema import Distiller, Schema, drawn_landmarks, encode
 from outroute.synthesis import Evidence, Records, Settings, fit
 from outroute.transports import LocalNetwork
 from outroute.trial.fold import Answer, Fold, Rows, SiteOut
@@ -123,7 +123,8 @@ class OutcomeRouting:
 
     def founders(self, fold: Fold) -> tuple[Schema, dict[str, int]]:
         """The schema with landmarks learnt from founders' packets, and how many packets each site showed for it."""
-        if not self.learn:
+        if not self.learn or fold.schema.privacy.distiller is Distiller.PRIVATE:
+            # With differential privacy nothing is shown beforehand: cells stand in the schema.
             return fold.schema, {}
         if self.progress is not None:
             self.progress("landmarks from founders' packets", 0, 1)
@@ -144,7 +145,8 @@ class OutcomeRouting:
         return founders_landmarks(fold.schema, codes, total, fold.rng("landmarks")), sent
 
     def _publish(self, fold: Fold, schema: Schema, nodes: Mapping[str, Node]) -> dict[str, int]:
-        parts = 20 if self.streaming else 1
+        # One release: the clock of a trial stands still.
+        parts = 20 if self.streaming and schema.privacy.distiller is not Distiller.PRIVATE else 1
         packets = dict.fromkeys(nodes, 0)
         for part in range(parts):
 
@@ -153,7 +155,10 @@ class OutcomeRouting:
                 # Streaming takes rows in order of time where there is one, else in the order of the table.
                 order = np.arange(len(rows)) if rows.time is None else np.argsort(rows.time, kind="stable")
                 _observe(node, fold, schema, rows, order[part * len(rows) // parts : (part + 1) * len(rows) // parts])
-                made = node.distil(k=self.k, streaming=self.streaming, grouping=self.grouping)
+                if schema.privacy.distiller is Distiller.PRIVATE:
+                    made = node.distil()
+                else:
+                    made = node.distil(k=self.k, streaming=self.streaming, grouping=self.grouping)
                 packets[site] += made.packets
                 if made.packets:
                     node.publish()

@@ -1,0 +1,311 @@
+"""What differential privacy costs: AUC and log-loss with the distiller `private`, beside single records and cohorts.
+
+    OUTROUTE_DATA=... python -m benchmarks.private flights heart --json
+
+Sites ask about their test cases with what their peers' training rows became. Ways:
+
+    records          one packet a record: what a schema with distiller `single` allows
+    cohorts          of 5 subjects
+    e0.5 ... e10     `private` with this epsilon, m = 1, one release, on the grid of cells in the middle
+    cells N          epsilon 1 on a smaller and a larger grid
+    releases 12      epsilon 1, the rows dealt out to 12 releases in order of time: nothing is split, each has its noise
+    split over 12    the same with epsilon / 12 in each release, as it would have to be were releases not accounted for
+                     by subject
+    nothing          no packets
+
+Twice: `alone`, an asker without records of its own, so that all rests on packets; and `beside`, with its own training
+rows, as in the other trials. The grids were written down before any run, from what is known of the matter: the hour of
+departure, the season, the airport and the weather; the kind of chest pain, pain under exercise, age and sex. Noise is
+drawn from the distribution that OpenDP draws from, seeded. Elections weigh packets as a node does. The margin of 0.03
+AUC was written down before any run. Differences are paired by site and split, averaged over sites that have 10 of each
+class in their test sets, with Nadeau-Bengio intervals over splits.
+
+Flights: whole days, one in `--every` of them (default 4), `--victims` airlines a split in turn, own rows at most
+`--own`: fewer people make noise weigh more, not less.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import options, show
+from outroute import datasets, trial
+from outroute.distill import Observations, distil, distil_private
+from outroute.elections import elect
+from outroute.identity import Identity
+from outroute.node.electing import elect_packets
+from outroute.node.evidence import evidence_of
+from outroute.packet import PacketArray, build, build_noisy, regions_of
+from outroute.schema import Distiller, Privacy, Schema, encode, grid_landmarks
+from outroute.synthesis import Evidence, Records, fit
+from outroute.trial.parallel import single_threaded
+
+MARGIN = 0.03
+"""AUC that `private` may lose against single records; written down before any run."""
+EPSILONS = ("0.5", "1", "3", "10")
+RELEASES = 12
+GRIDS: dict[str, tuple[dict[str, int], ...]] = {
+    "flights": (
+        {"departure": 6, "season_cos": 4, "season_sin": 4},
+        {"departure": 6, "season_cos": 4, "season_sin": 4, "origin": 3, "humidity": 3},
+        {"departure": 6, "season_cos": 4, "season_sin": 4, "origin": 3, "humidity": 3, "visibility": 3},
+    ),
+    "heart": (
+        {"chest_pain": 4},
+        {"chest_pain": 4, "exercise_angina": 2},
+        {"chest_pain": 4, "exercise_angina": 2, "age": 3, "sex": 2},
+    ),
+}
+"""Small, middle and large."""
+BESIDE = ("records", "cohorts", *(f"e{e}" for e in EPSILONS), "nothing")
+"""Ways that are also asked beside own records."""
+
+
+class SeededNoise:
+    """Discrete Laplace noise as the difference of two geometric variables; promises nothing, for it can be repeated."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def laplace(
+        self, values: NDArray[np.int64], scale: float, *, sensitivity: int, epsilon: Fraction
+    ) -> NDArray[np.int64]:
+        stop = -math.expm1(-1.0 / scale)
+        return values + self._rng.geometric(stop, len(values)) - self._rng.geometric(stop, len(values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How rows become evidence.
+
+    Attributes:
+        grid: levels of the cells; None: packets of records or cohorts.
+        epsilon: with a grid, of each release; else ignored.
+        releases: how many.
+        k: without a grid, subjects of a packet; 0 for no packets at all.
+    """
+
+    grid: Mapping[str, int] | None = None
+    epsilon: str = "1"
+    releases: int = 1
+    k: int = 1
+
+
+def ways(name: str) -> dict[str, Way]:
+    small, middle, large = GRIDS[name]
+    out = {"records": Way(), "cohorts": Way(k=5)}
+    out |= {f"e{epsilon}": Way(grid=middle, epsilon=epsilon) for epsilon in EPSILONS}
+    out |= {f"cells {math.prod(grid.values())}": Way(grid=grid) for grid in (small, large)}
+    out[f"releases {RELEASES}"] = Way(grid=middle, releases=RELEASES)
+    # A sixth decimal: a twelfth of 1 has no end.
+    out[f"split over {RELEASES}"] = Way(grid=middle, releases=RELEASES, epsilon=f"{1 / RELEASES:.6f}")
+    out["nothing"] = Way(k=0)
+    return out
+
+
+def schema_of(schema: Schema, way: Way) -> Schema:
+    if way.grid is None:
+        k = max(way.k, 1)
+        kind = Distiller.SINGLE if k == 1 else Distiller.COHORT
+        return replace(schema, privacy=Privacy(distiller=kind, k=k, subject=schema.privacy.subject))
+    promise = Privacy(
+        distiller=Distiller.PRIVATE,
+        k=1,
+        subject=schema.privacy.subject,
+        epsilon=Decimal(way.epsilon),
+        m=1,
+        releases=way.releases,
+    )
+    return replace(schema, privacy=promise, landmarks=grid_landmarks(schema.fields, way.grid))
+
+
+def packets_of(schema: Schema, way: Way, rows: trial.Rows, who: Identity, rng: np.random.Generator) -> PacketArray:
+    """What a site's training rows become, not signed: nobody here doubts who wrote them."""
+    codes, n = encode(schema, rows.columns).codes, len(rows)
+    zero = np.zeros(n, dtype=np.int64)
+    seen = Observations(codes=codes, outcome=rows.y, subject=np.arange(n), bucket=zero, facet=zero)
+    bucket = schema.time.bucket(1_700_000_000)
+    if way.grid is None:
+        made = distil(schema, seen, k=way.k).cohorts
+        return build(
+            schema,
+            author=who.public_key,
+            sequence=np.arange(len(made), dtype=np.uint64),
+            codes=made.codes,
+            size=made.size,
+            subjects=made.subjects,
+            bucket=np.full(len(made), bucket),
+            distiller=Distiller.COHORT,
+            counts=None if made.counts is None else made.counts.astype(np.int64),
+        )
+    order = np.arange(n) if rows.time is None else np.argsort(rows.time, kind="stable")
+    noise, out = SeededNoise(rng), []
+    for number, part in enumerate(np.array_split(order, way.releases)):
+        made_here = distil_private(schema, seen.take(part), np.ones(len(part), dtype=np.int64), noise)
+        out.append(
+            build_noisy(
+                schema,
+                author=who.public_key,
+                sequence=np.arange(len(made_here.regions), dtype=np.uint64) + np.uint64(number << 20),
+                regions=made_here.regions,
+                sums=made_here.sums,
+                bucket=bucket,
+            )
+        )
+    return np.concatenate(out)
+
+
+def records_evidence(fold: trial.Fold, peers: list[str]) -> Evidence:
+    """Each peer's training rows, one by one."""
+    x, y = (np.concatenate([getattr(fold.train[site], name) for site in peers]) for name in ("x", "y"))
+    return Evidence(
+        x=x,
+        node=np.repeat(np.arange(len(peers)), [len(fold.train[site]) for site in peers]),
+        nodes=tuple(site.encode() for site in peers),
+        size=np.ones(len(y)),
+        counts=np.eye(fold.classes)[y.astype(np.int64)],
+        mean=None,
+        variance=None,
+        bucket=np.zeros(len(y), dtype=np.int64),
+        cell=np.zeros(len(y), dtype=np.int64),
+    )
+
+
+def own_records(rows: trial.Rows, most: int, rng: np.random.Generator) -> Records:
+    pick = np.sort(rng.permutation(len(rows))[:most])
+    return Records(x=rows.x[pick], y=rows.y[pick], group=rows.group[pick])
+
+
+def answered(fold: trial.Fold, schema: Schema, evidence: Evidence, own: Records, site: str) -> NDArray[np.float64]:
+    """Probabilities of the classes for a site's test cases."""
+    rng = fold.rng(f"private {site}")
+    heard = evidence
+    if evidence.n:
+        heard = elect_packets(schema, evidence, own, rng=rng).evidence
+    made = fit(schema, heard, own, rng=rng, trust=lambda names, prior, objective: elect(objective, prior))
+    estimate = made.answer(fold.test[site].x).estimate
+    return np.column_stack([1 - estimate, estimate]) if estimate.ndim == 1 else estimate
+
+
+def measure(name: str, args: Any) -> dict[str, Any]:
+    load = {"k": 1} if name == "flights" else {"k": 5}
+    data = datasets.load(name, **load)
+    if name == "flights" and args.every > 1:
+        assert data.group is not None
+        data = data.rows(data.group % args.every == 0)
+    prepared = trial.prepare(data)
+    protocol = trial.Protocol.GROUPED if name == "flights" else trial.Protocol.ROWS
+    chosen, scores, sizes = ways(name), defaultdict(dict), {}
+    for repeat in range(args.repeats):
+        parts = trial.split(
+            prepared.dataset.site,
+            prepared.dataset.group,
+            protocol=protocol,
+            repeat=repeat,
+            seed=args.seed,
+            test_share=trial.TEST_SHARE,
+        )
+        fold = trial.fold_of(prepared, parts, seed=args.seed, protocol=protocol)
+        asking = _asking(fold, parts, prepared, repeat, args.victims if name == "flights" else None)
+        for way, how in chosen.items():
+            schema = schema_of(fold.schema, how)
+            made: dict[str, PacketArray] = {}
+            if way not in ("records", "nothing"):
+                for site, rows in fold.train.items():
+                    made[site] = packets_of(
+                        schema, how, rows, Identity(fold.rng(f"key {site}").bytes(32)), fold.rng(f"noise {way} {site}")
+                    )
+                sizes[way] = sum(len(one) for one in made.values())
+            for site in asking:
+                peers = [other for other in fold.train if other != site]
+                if way == "records":
+                    evidence = records_evidence(fold, peers)
+                    sizes[way] = evidence.n
+                elif way == "nothing":
+                    evidence = records_evidence(fold, peers).take(np.zeros(0, dtype=np.int64))
+                else:
+                    evidence = evidence_of(schema, np.concatenate([made[other] for other in peers]))
+                for mode in ("alone", "beside"):
+                    if (mode == "beside" and way not in BESIDE) or (mode == "alone" and way == "nothing"):
+                        continue
+                    most = 0 if mode == "alone" else args.own
+                    own = own_records(fold.train[site], most, fold.rng(f"own {site}"))
+                    said = answered(fold, schema, evidence, own, site)
+                    truth = prepared.y[parts.test[site]]
+                    scores[mode, way][repeat, site] = trial.score(truth, said, fold.classes)
+            print(f"{name}: split {repeat + 1} of {args.repeats}, {way}", file=sys.stderr)
+    settings = {"repeats": args.repeats, "victims": args.victims, "every": args.every, "own": args.own}
+    return {
+        "settings": settings,
+        "rows": len(prepared.y),
+        "grids": {str(math.prod(grid.values())): dict(grid) for grid in GRIDS[name]},
+        "regions": len(regions_of(schema_of(data.schema, chosen["e1"]))),
+        "packets": sizes,
+    } | {mode: _summary({w: s for (m, w), s in scores.items() if m == mode}) for mode in ("alone", "beside")}
+
+
+def _asking(
+    fold: trial.Fold, parts: trial.Split, prepared: trial.Prepared, repeat: int, victims: int | None
+) -> list[str]:
+    """Sites with 10 of each class in their test sets; some of them, taking turns."""
+    able = []
+    for site, rows in parts.test.items():
+        counts = np.bincount(prepared.y[rows].astype(np.int64), minlength=fold.classes)
+        if counts.min() >= trial.MIN_PER_CLASS:
+            able.append(site)
+    if victims is None or victims >= len(able):
+        return able
+    return [able[(repeat * victims + i) % len(able)] for i in range(victims)]
+
+
+def _summary(scores: Mapping[str, Mapping[tuple[int, str], Mapping[str, float]]]) -> dict[str, Any]:
+    """Means over sites and splits, and each way less single records."""
+    ratio = trial.TEST_SHARE / (1 - trial.TEST_SHARE)
+    out: dict[str, Any] = {}
+    for way, found in scores.items():
+        out[way] = {metric: float(np.mean([one[metric] for one in found.values()])) for metric in ("auc", "log_loss")}
+        for metric in ("auc", "log_loss"):
+            gaps: dict[int, list[float]] = defaultdict(list)
+            for (repeat, site), one in found.items():
+                gaps[repeat].append(one[metric] - scores["records"][repeat, site][metric])
+            if way != "records":
+                values = [float(np.mean(gap)) for gap in gaps.values()]
+                made = trial.difference(values, metric=metric, margin=MARGIN, test_to_train=ratio).to_json()
+                out[way][f"{metric}_minus_records"] = {key: made[key] for key in ("mean", "low", "high", "verdict")}
+    return out
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = options(__doc__)
+    parser.add_argument("names", nargs="*", metavar="TABLE", help=f"of {', '.join(GRIDS)}; default all")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--victims", type=int, default=4, help="airlines that ask in each split, taking turns")
+    parser.add_argument("--every", type=int, default=4, help="of flights, one in so many days")
+    parser.add_argument("--own", type=int, default=2_000, help="own rows at most")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    if args.quick:
+        args.names, args.repeats = args.names or ["heart"], 2
+    names = args.names or list(GRIDS)
+    if unknown := set(names) - set(GRIDS):
+        parser.error(f"no such table: {', '.join(sorted(unknown))}")
+    single_threaded()
+    found: dict[str, Any] = {"seed": args.seed, "margin": MARGIN, "tables": {}}
+    for name in names:
+        found["tables"][name] = measure(name, args)
+    show(found, args.json)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The part of docs/results.md about differential privacy: no figure in it is typed by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["private"]
+
+WORDS = {
+    "records": "single records",
+    "cohorts": "cohorts of 5",
+    "nothing": "no packets",
+}
+
+
+def _way(name: str, found: dict[str, Any]) -> str:
+    if name in WORDS:
+        return WORDS[name]
+    cells = list(found["grids"])
+    if name.startswith("e"):
+        return f"`private`, epsilon {name[1:]}, {cells[1]} cells"
+    if name.startswith("cells"):
+        return f"`private`, epsilon 1, {name.split()[1]} cells"
+    count = name.split()[-1]
+    how = "releases" if name.startswith("releases") else "releases, epsilon split over them"
+    return f"`private`, epsilon 1, {cells[1]} cells, {count} {how}"
+
+
+def private(found: dict[str, Any]) -> list[str]:
+    """Tables of what differential privacy costs, for each data set."""
+    out = [
+        "## What differential privacy costs",
+        "",
+        "`python -m benchmarks.private --json`, margin 0.03 AUC against single records, written down before any run. *Alone*: "
+        "an asker without records of its own, so that all rests on packets. *Beside*: with its own training rows. Epsilon is "
+        "for each subject over the node's lifetime, m = 1. How cells were chosen, and what the rest means, stands in the "
+        "benchmark's own text.",
+        "",
+    ]
+    for name, table in found["tables"].items():
+        how = table["settings"]
+        out += [
+            f"**{name}**, {table['rows']:,} rows, {how['repeats']} splits"
+            + (
+                f", one day in {how['every']}, {how['victims']} airlines ask in each split, own rows at most "
+                f"{how['own']:,}"
+                if name == "flights"
+                else ""
+            )
+            + ":",
+            "",
+            "| packets | asker | how many | AUC | less single records | log-loss |",
+            "|---|---|---|---|---|---|",
+        ]
+        for mode in ("alone", "beside"):
+            for way, scores in table[mode].items():
+                gap = scores.get("auc_minus_records")
+                less = ""
+                if gap is not None:
+                    bounds = "" if gap["low"] is None else f" ({gap['low']:+.3f} to {gap['high']:+.3f})"
+                    less = f"{gap['mean']:+.3f}{bounds}, {gap['verdict']}"
+                count = table["packets"].get(way)
+                out.append(
+                    f"| {_way(way, table)} | {mode} | {'–' if count is None else f'{count:,}'} | {scores['auc']:.3f} | "
+                    f"{less} | {scores['log_loss']:.3f} |"
+                )
+        out.append("")
+    return out

@@ -1,0 +1,88 @@
+"""What a node says about its budget of differential privacy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from outroute.schema import Schema, decimal_text
+from outroute.store import Promise, Spent
+
+__all__ = ["BudgetReport", "promise_of"]
+
+
+def promise_of(schema: Schema) -> Promise | None:
+    """What a schema promises; None where its distiller is another."""
+    p = schema.privacy
+    if p.epsilon is None or p.m is None or p.releases is None:
+        return None
+    return Promise(epsilon=p.epsilon, delta=p.delta, m=p.m, releases=p.releases)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetReport:
+    """What a node has spent of its budget, and what is left.
+
+    Attributes:
+        schema: name.
+        promise: what the schema promises.
+        spent: what was spent.
+        due: from when on the next release may be made, if one is left; seconds.
+        scales: scale of the noise on each sum of a packet.
+        waiting: records that may leave with the next release.
+        exhausted: records whose subject has given all that it may.
+    """
+
+    schema: str
+    promise: Promise
+    spent: Spent
+    due: int
+    scales: tuple[float, ...]
+    waiting: int
+    exhausted: int
+
+    @property
+    def releases_left(self) -> int:
+        """Releases that may still be made; 0 while there is doubt."""
+        return 0 if self.spent.doubt else max(self.promise.releases - self.spent.all_releases, 0)
+
+    @property
+    def next_release(self) -> int | None:
+        """From when on the next release may be made, seconds; None where none is left."""
+        return self.due if self.releases_left else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        p, s = self.promise, self.spent
+        given = {str(n): count for n, count in sorted(s.given.items())}
+        return {
+            "schema": self.schema,
+            "epsilon": decimal_text(p.epsilon),
+            "delta": decimal_text(p.delta),
+            "records_per_subject": p.m,
+            "releases": p.releases,
+            "releases_made": s.all_releases,
+            "releases_left": self.releases_left,
+            "spent": self.releases_left == 0,
+            "doubt": None if s.doubt is None else s.doubt.value,
+            "next_release": self.next_release,
+            "noise_scales": list(self.scales),
+            "subjects": {
+                "by_records_given": given,
+                "nothing_left": sum(count for n, count in s.given.items() if n >= p.m) + s.erased + s.gone,
+                "erased": s.erased,
+                "left_before_without_a_promise": s.gone,
+                "bound_by_predecessors": s.bound,
+            },
+            "most_epsilon_of_one_subject": decimal_text(self.most_epsilon),
+            "records": {"waiting": self.waiting, "exhausted": self.exhausted},
+            "predecessors": [
+                {"schema": b.schema, "name": b.name, "releases": b.releases, "epsilon": b.epsilon or None}
+                for b in s.before
+            ],
+        }
+
+    @property
+    def most_epsilon(self) -> Any:
+        """Epsilon that was spent on the subject that gave most records under this schema."""
+        return self.promise.epsilon * max(self.spent.given, default=0) / self.promise.m
