@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from outroute.schema import Schema, decimal_text
-from outroute.store import Promise, Spent
+import numpy as np
 
-__all__ = ["BudgetReport", "promise_of"]
+from outroute.errors import PrivacyError
+from outroute.schema import Distiller, Migration, Schema, decimal_text
+from outroute.store import Before, Journal, Observed, Promise, Spent
+
+__all__ = ["BudgetReport", "carry_budget", "check_promise", "promise_of"]
 
 
 def promise_of(schema: Schema) -> Promise | None:
@@ -86,3 +89,30 @@ class BudgetReport:
     def most_epsilon(self) -> Any:
         """Epsilon that was spent on the subject that gave most records under this schema."""
         return self.promise.epsilon * max(self.spent.given, default=0) / self.promise.m
+
+
+def check_promise(old: Schema, new: Schema) -> None:
+    """A promise for a node's lifetime is not taken back by another schema."""
+    if old.privacy.distiller is Distiller.PRIVATE and new.privacy.distiller is not Distiller.PRIVATE:
+        raise PrivacyError(
+            f"'{old.name}' promised differential privacy over this node's lifetime, and '{new.name}' does not: its "
+            "observations cannot be carried over. A successor has the distiller 'private' too",
+            code="migrate.private",
+        )
+
+
+def carry_budget(parent: Journal, journal: Journal, migration: Migration, before: Observed) -> None:
+    """What was spent stays spent; who left without a promise gives nothing under one."""
+    old = migration.old
+    promise = promise_of(old)
+    said = Before(
+        schema=old.id.hex(),
+        name=old.name,
+        releases=parent.budget.spent().releases,
+        epsilon="" if promise is None else decimal_text(promise.epsilon),
+        delta="" if promise is None else decimal_text(promise.delta),
+        m=0 if promise is None else promise.m,
+    )
+    private = migration.new.privacy.distiller is Distiller.PRIVATE
+    bare = before.subject[before.emitted] if private and promise is None else np.empty(0, dtype=np.int64)
+    journal.budget.carry(parent.budget, said, promise, bare)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from outroute.distill import Distilled, Observations, Withheld
 from outroute.distill.aggregate import aggregate
-from outroute.errors import PrivacyError, StoreError
+from outroute.errors import StoreError
 from outroute.identity import Identity
-from outroute.node.budgeting import promise_of
+from outroute.node.budgeting import carry_budget, check_promise
 from outroute.node.emitting import make_packets
 from outroute.schema import (
     Distiller,
@@ -32,7 +32,6 @@ from outroute.schema import (
     ProblemKind,
     Schema,
     SchemaSignature,
-    decimal_text,
     dumps,
     facet_index,
     load_signatures,
@@ -40,7 +39,7 @@ from outroute.schema import (
     require_signed,
     write_signatures,
 )
-from outroute.store import Before, Journal, Kind, Observed, Outbox, State, Which
+from outroute.store import Journal, Kind, Observed, Outbox, State, Which
 from outroute.store.keys import KEY_FILE, load_identity
 from outroute.store.outgoing import APPROVED_STATES
 from outroute.store.rounding import Rounding
@@ -162,7 +161,7 @@ def migrate(
     """
     folder = Path(data_dir)
     migration = Migration(old=old, new=new)
-    _check_promise(old, new)
+    check_promise(old, new)
     signed = tuple(signatures)
     require_signed(new, signed)
     if successor_dir(folder) is not None:
@@ -240,7 +239,7 @@ def _carry(
             after=new.time.bucket_seconds,
         ),
     )
-    _carry_budget(parent, journal, migration, before)
+    carry_budget(parent, journal, migration, before)
     observations = Observations(
         codes=coded.codes[kept], outcome=outcome[kept], subject=values.subject[kept], bucket=bucket, facet=facet
     )
@@ -261,33 +260,6 @@ def _carry(
         packets=packets,
         not_again=why,
     )
-
-
-def _check_promise(old: Schema, new: Schema) -> None:
-    """A promise for a node's lifetime is not taken back by another schema."""
-    if old.privacy.distiller is Distiller.PRIVATE and new.privacy.distiller is not Distiller.PRIVATE:
-        raise PrivacyError(
-            f"'{old.name}' promised differential privacy over this node's lifetime, and '{new.name}' does not: its "
-            "observations cannot be carried over. A successor has the distiller 'private' too",
-            code="migrate.private",
-        )
-
-
-def _carry_budget(parent: Journal, journal: Journal, migration: Migration, before: Observed) -> None:
-    """What was spent stays spent; who left without a promise gives nothing under one."""
-    old = migration.old
-    promise = promise_of(old)
-    said = Before(
-        schema=old.id.hex(),
-        name=old.name,
-        releases=parent.budget.spent().releases,
-        epsilon="" if promise is None else decimal_text(promise.epsilon),
-        delta="" if promise is None else decimal_text(promise.delta),
-        m=0 if promise is None else promise.m,
-    )
-    private = migration.new.privacy.distiller is Distiller.PRIVATE
-    bare = before.subject[before.emitted] if private and promise is None else np.empty(0, dtype=np.int64)
-    journal.budget.carry(parent.budget, said, promise, bare)
 
 
 def _everything(journal: Journal) -> Observed:

@@ -21,7 +21,7 @@ from outroute.node.emitting import addresses_of
 from outroute.node.governed import Governed
 from outroute.node.portal import run
 from outroute.node.reports import Distillation, TakenBack
-from outroute.packet import PACKET_DTYPE, PacketArray, build_noisy, identities, region_of, regions_of, sign
+from outroute.packet import PACKET_DTYPE, PacketArray, build_noisy, identities, regions_of, sign
 from outroute.placement import Wanted
 from outroute.schema import Distiller
 from outroute.store import ANSWER_CAP, Approved, Doubt, Promise, Spent, Which
@@ -154,13 +154,10 @@ class Releasing(Governed):
             self._journal.budget.doubt(Doubt.SEEN)
 
     def _own_in_network(self) -> PacketArray:
-        """What holders have in some cells of own regions; nothing where nobody can be asked."""
+        """What holders have of this node in some regions, always the same; nothing where nobody can be asked."""
         regions = regions_of(self.schema)
         many = PROBES_DELTA if self.schema.privacy.delta else PROBES
         chosen = np.unique(np.linspace(0, len(regions) - 1, min(many, len(regions))).astype(np.int64))
-        seen = self._journal.observations(Which.KNOWN, limit=many)
-        if self.schema.privacy.delta and len(seen.codes):
-            chosen = np.unique(np.append(chosen, region_of(self.schema, seen.codes)))
         codes = regions.codes[chosen]
         names = addresses_of(self.schema, codes, cells(self.schema, codes)[:, 0], self.secret)
         own = (Wanted(int.from_bytes(self._identity.public_key[:8], "little"), 0),)

@@ -62,14 +62,19 @@ def steady_counts(sums: Floats, node: Ints, place: Ints, variance: float, told: 
     noise = groups.packets * variance
     rates = _rates(found, groups, variance)[groups.node]
     total = found.sum(1)
-    amount = _drawn(total, classes * noise, groups)
+    amount, drawn = _drawn(total, classes * noise, groups)
     kept = np.maximum(rates, SHARE_LEAST)
     single = (kept * (1.0 - np.minimum(kept, 1.0 - SHARE_LEAST))).sum(1)
     blur = noise * ((1.0 - rates) ** 2 + (classes - 1) * rates**2).sum(1)
     size = _size(amount, single, blur)
     raw = rates + (found - rates * total[:, None]) / np.maximum(amount, LEAST)[:, None]
-    share = np.stack([_bounded(raw[:, c], size, groups) for c in range(classes)], axis=1)
-    share /= np.maximum(share.sum(1, keepdims=True), 1e-12)
+    # Noise of a class stands in the total too: what looks large looks like much of that class.
+    bent = _slope(amount, single, blur) * drawn * noise
+    share = np.stack(
+        [_bounded(raw[:, c], size, bent * (1.0 - classes * rates[:, c]), groups) for c in range(classes)], axis=1
+    )
+    whole = share.sum(1, keepdims=True)
+    share = np.where(whole > 0, share / np.where(whole > 0, whole, 1.0), rates)
     return Steady(size=groups.shared(size), outcome=share[groups.of], within=np.zeros(n))
 
 
@@ -93,10 +98,12 @@ def steady_moments(sums: Floats, node: Ints, place: Ints, variances: Sequence[fl
     square = np.clip((of_node[:, 2] + spare * everybody[2] / everybody[0]) / number, 0.0, 1.0)
     around = np.clip(square - middle**2, SHARE_LEAST, 1.0)[groups.node]
     mean = middle[groups.node]
-    amount = _drawn(found[:, 0], groups.packets * variances[0], groups)
-    size = _size(amount, around, groups.packets * (variances[1] + mean**2 * variances[0]))
+    amount, drawn = _drawn(found[:, 0], groups.packets * variances[0], groups)
+    blur = groups.packets * (variances[1] + mean**2 * variances[0])
+    size = _size(amount, around, blur)
     raw = mean + (found[:, 1] - mean * found[:, 0]) / np.maximum(amount, LEAST)
-    outcome = _bounded((raw + 1.0) / 2.0, size, groups)
+    bent = -_slope(amount, around, blur) * drawn * groups.packets * variances[0] * mean
+    outcome = _bounded((raw + 1.0) / 2.0, size, bent / 2.0, groups)
     return Steady(size=groups.shared(size), outcome=outcome[groups.of][:, None], within=around[groups.of] / 4.0)
 
 
@@ -139,15 +146,19 @@ def _rates(found: Floats, groups: _Groups, variance: float) -> Floats:
     return out
 
 
-def _drawn(total: Floats, noise: Floats, groups: _Groups) -> Floats:
-    """Observations of each group, drawn towards what its node and its place let expect, as far as noise is large."""
+def _drawn(total: Floats, noise: Floats, groups: _Groups) -> tuple[Floats, Floats]:
+    """Observations of each group, drawn towards what its node and its place let expect, as far as noise is large.
+
+    And how far the number follows what was told, from 0 (not at all) to 1.
+    """
     seen = np.maximum(total, 0.0)
     by_place = np.bincount(groups.place, seen)
     by_node = np.bincount(groups.node, total, groups.nodes)
     expected = np.maximum(by_node, 0.0)[groups.node] * (by_place / max(float(by_place.sum()), 1e-12))[groups.place]
     spread = expected + expected**2
-    out: Floats = np.maximum(expected + spread / (spread + noise + 1e-12) * (total - expected), 0.0)
-    return out
+    follows = spread / (spread + noise + 1e-12)
+    out = expected + follows * (total - expected)
+    return np.maximum(out, 0.0), np.where(out > 0, follows, 0.0)
 
 
 def _size(amount: Floats, single: Floats, blur: Floats) -> Floats:
@@ -162,13 +173,25 @@ def _size(amount: Floats, single: Floats, blur: Floats) -> Floats:
     return out
 
 
-def _bounded(raw: Floats, size: Floats, groups: _Groups) -> Floats:
+def _slope(amount: Floats, single: Floats, blur: Floats) -> Floats:
+    """By how much the weight of a deviation, size / amount, grows with the amount."""
+    out: Floats = single * blur / np.maximum(amount * single + blur, 1e-12) ** 2
+    return out
+
+
+def _bounded(raw: Floats, size: Floats, bent: Floats, groups: _Groups) -> Floats:
     """Values cut to 0..1 such that each node's mean (by size) stays what it was, as far as it lies there itself.
 
     Cutting alone would raise what is rare: noise below zero is cut, noise above is not.
+
+    Args:
+        raw: float64[g].
+        size: float64[g].
+        bent: float64[g], what noise that stands in both is expected to add to size times value.
+        groups: of g groups.
     """
     total = np.maximum(np.bincount(groups.node, size, groups.nodes), 1e-12)
-    wanted = np.clip(np.bincount(groups.node, size * raw, groups.nodes) / total, 0.0, 1.0)
+    wanted = np.clip(np.bincount(groups.node, size * raw - bent, groups.nodes) / total, 0.0, 1.0)
     span = float(np.abs(raw).max(initial=0.0)) + 1.0
     low, high = np.full(groups.nodes, -span), np.full(groups.nodes, span)
     for _ in range(STEPS):
