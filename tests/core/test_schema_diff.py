@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from outroute.identity import Identity
 from outroute.schema import (
@@ -45,11 +45,13 @@ def changed(**given_: Any) -> tuple[Schema, Schema]:
     return schema_of(X, C, **base), schema_of(*fields, **(base | given_))
 
 
+@settings(deadline=None)
 @given(schemas())
 def test_nothing_changes_from_a_schema_to_itself(schema: Schema) -> None:
     assert diff(schema, schema) == ()
 
 
+@settings(deadline=None)
 @given(schemas(), schemas())
 def test_every_difference_of_ids_is_told(old: Schema, new: Schema) -> None:
     new = replace(new, parent=old.parent)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outroute.errors import SchemaError
@@ -59,6 +59,7 @@ def test_they_are_part_of_the_id_in_any_order() -> None:
     assert len({schema.id, agreed_schema(3).id, schema_of(organisations=KEYS[:2], quorum=2).id, schema_of().id}) == 4
 
 
+@settings(deadline=None)
 @given(schemas(), st.integers(1, 4), st.data())
 def test_toml_round_trip(base: Schema, count: int, data: st.DataObject) -> None:
     keys = tuple(one.public_key for one in ORGANISATIONS[:count])
