@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks._byzantine_tables import Case
 from outroute import trial
-from outroute.elections import elect
-from outroute.node.electing import elect_packets
+from outroute.elections import elect, leaning
+from outroute.node.electing import dropped, elect_packets
 from outroute.schema import Schema
 from outroute.simulation import attack, standardised
 from outroute.synthesis import Evidence, Records, Settings, fit
@@ -23,6 +23,9 @@ REACH = 0.5
 """Width, in deviations between packets per slot, within which packets count as near a victim's cases."""
 OVERLAP_LEAST = 0.02
 """An honest node is looked at if it holds at least this part of all honest observations near the victim's cases."""
+
+HALF = 0.5
+"""Part of what is due to it that no honest node should fall below."""
 
 Elections = Callable[[Schema, Evidence, Records, np.random.Generator], Evidence]
 """(schema, packets of others, own records, rng) -> the same packets with weights."""
@@ -39,6 +42,7 @@ class Scored:
         least: of all honest nodes that matter to the victim, the least part of the weight that the oracle gives it,
             the oracle being size times overlap with the victim's cases; 1 where the election changes nothing among
             the honest, and below for whoever is thought ill of. NaN where no honest node counts.
+        matter, below: honest nodes that matter, and how many of them keep less than half of what is due.
         weights: of the calculations.
     """
 
@@ -46,6 +50,8 @@ class Scored:
     inside: dict[str, float]
     share: float
     least: float
+    matter: int
+    below: int
     weights: dict[str, float]
 
 
@@ -112,9 +118,15 @@ def weight_share(elected: Evidence, hostile: Iterable[bytes]) -> float:
 
 def least_honest(case: Case, elected: Evidence, hostile: Iterable[bytes]) -> float:
     """The least that any honest node keeps of the part of the weight that is due to it; see `Scored.least`."""
+    parts = honest_parts(case, elected, hostile)
+    return float(parts.min()) if len(parts) else float("nan")
+
+
+def honest_parts(case: Case, elected: Evidence, hostile: Iterable[bytes]) -> NDArray[np.float64]:
+    """What each honest node that matters keeps of the part of the weight that is due to it."""
     honest = np.flatnonzero(~np.isin(elected.node, np.flatnonzero([n in set(hostile) for n in elected.nodes])))
     if not len(honest) or not len(case.x):
-        return float("nan")
+        return np.zeros(0)
     part = elected.take(honest)
     mean, spread = standardised(case.evidence.x)
     a, b = np.nan_to_num((part.x - mean) / spread), np.nan_to_num((case.x - mean) / spread)
@@ -124,11 +136,10 @@ def least_honest(case: Case, elected: Evidence, hostile: Iterable[bytes]) -> flo
     weight = np.ones(part.n) if part.weight is None else part.weight
     given = np.bincount(part.node, part.size * overlap * weight, len(part.nodes))
     matters = due >= OVERLAP_LEAST * due.sum()
-    if not matters.any():
-        return float("nan")
     if given.sum() <= 0:
-        return 0.0  # nobody is drawn on
-    return float(((given / given.sum())[matters] / (due / due.sum())[matters]).min())
+        return np.zeros(int(matters.sum()))  # nobody is drawn on
+    found: NDArray[np.float64] = (given / given.sum())[matters] / (due / due.sum())[matters]
+    return found
 
 
 def score(
@@ -160,16 +171,21 @@ def score(
             case.own,
             settings=settings,
             rng=case.rng("fit"),
-            trust=lambda names, prior, objective: elect(objective, prior),
+            trust=lambda names, prior, objective: leaning(
+                names, elect(objective, prior), objective, case.own.n, dropped(elected)
+            ),
         )
         estimate = fitted.answer(case.x).estimate
     predicted = np.column_stack([1 - estimate, estimate]) if case.classes == 2 else estimate
     inside = case.region.contains(case.x)
+    parts = honest_parts(case, elected, hostile)
     return Scored(
         scores=trial.score(case.y, predicted, case.classes),
         inside=trial.score(case.y[inside], predicted[inside], case.classes),
         share=weight_share(elected, hostile),
-        least=least_honest(case, elected, hostile),
+        least=float(parts.min()) if len(parts) else float("nan"),
+        matter=len(parts),
+        below=int((parts < HALF).sum()),
         weights=dict(zip(fitted.calculations, fitted.weights.tolist(), strict=True)),
     )
 

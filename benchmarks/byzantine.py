@@ -3,6 +3,7 @@
     OUTROUTE_DATA=... python -m benchmarks.byzantine heart [--attacks label-flip sybils] [--shares 0 10 50 90] [--json]
     OUTROUTE_DATA=... python -m benchmarks.byzantine digits --federated     (needs the extra `walls`)
     OUTROUTE_DATA=... python -m benchmarks.byzantine heart --power          (how many own outcomes does a region need?)
+    OUTROUTE_DATA=... python -m benchmarks.byzantine heart --keep heart.jsonl   (may be stopped and called again)
 
 Every site asks in turn; its peers are honest, and attackers stand beside them, so that they are a given share of all
 peers (10 % of three honest peers is less than one attacker: the share that really stands there is printed). For each
@@ -15,11 +16,13 @@ federated learning under Flower's robust rules and FLTrust, whose root set is th
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +98,7 @@ def rows_of(
 ) -> list[Row]:
     """All fits of one case as rows: attack, attackers, method and what was scored."""
     found: list[Row] = []
+    inside = int(case.region.contains(case.own.x).sum())
 
     def keep(name: str, count: int, method: str, scored: Scored) -> None:
         found.append(
@@ -111,6 +115,9 @@ def rows_of(
                 "inside": scored.inside["log_loss"],
                 "share": scored.share,
                 "least": scored.least,
+                "matter": scored.matter,
+                "below": scored.below,
+                "own_inside": inside,
             }
         )
 
@@ -158,7 +165,7 @@ def power_of(case: Case, attacks: Sequence[str], share: int, elections: Election
     return found
 
 
-def _power_summary(rows: Sequence[Row]) -> dict[str, Any]:
+def _power_summary(rows: Sequence[Row], test_to_train: float) -> dict[str, Any]:
     out: dict[str, Any] = defaultdict(dict)
     for name in dict.fromkeys(row["attack"] for row in rows):
         for method in dict.fromkeys(row["method"] for row in rows):
@@ -167,14 +174,18 @@ def _power_summary(rows: Sequence[Row]) -> dict[str, Any]:
                 str(own): {
                     "cases": len(part),
                     "log_loss": float(np.nanmean([row["inside"] for row in part])),
-                    "over_attack_free": float(np.nanmean([row["inside"] - row["attack-free"] for row in part])),
-                    "over_local": float(np.nanmean([row["inside"] - row["local"] for row in part])),
+                    "over_attack_free": _gap(part, "attack-free", test_to_train),
+                    "over_local": _gap(part, "local", test_to_train),
                     "share": float(np.mean([row["share"] for row in part])),
                 }
                 for own in [*POWER, "all"]
                 if (part := [row for row in mine if row["own"] == own])
             }
     return dict(out)
+
+
+def _gap(rows: Sequence[Row], other: str, test_to_train: float) -> dict[str, Any]:
+    return _cost(rows, [row | {"inside": row[other]} for row in rows], test_to_train, "inside")
 
 
 def summary(rows: Sequence[Row], shares: Sequence[int], test_to_train: float) -> dict[str, Any]:
@@ -222,6 +233,9 @@ def _means(rows: Sequence[Row]) -> dict[str, float]:
             out[metric] = float(np.nanmean(values))
     if "least" in out:
         out["least_of_all"] = float(np.nanmin([row["least"] for row in rows]))
+        matter = sum(row.get("matter", 0) for row in rows)
+        if matter:
+            out["below_half"] = sum(row["below"] for row in rows) / matter
     return out
 
 
@@ -272,6 +286,21 @@ def _work(args: Any, repeat: int) -> list[Row]:
     return found
 
 
+def _kept(path: Path | None) -> dict[int, list[Row]]:
+    """Rows of the splits that a run before this one has finished, by number of the split."""
+    if path is None or not path.exists():
+        return {}
+    return {int(one["repeat"]): one["rows"] for one in map(json.loads, path.read_text().splitlines())}
+
+
+def _finished(path: Path | None, done: dict[int, list[Row]], repeat: int, rows: list[Row]) -> None:
+    """Note a split, on disk too: a run that is stopped loses the split it is at, and no other."""
+    done[repeat] = rows
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps({"repeat": repeat, "rows": rows}, default=float) + "\n")
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = options(__doc__)
     parser.add_argument("name", nargs="?", choices=TABLES, default="heart")
@@ -286,15 +315,23 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--one-organisation", action="store_true", help="one organisation certifies all attackers")
     parser.add_argument("--jobs", type=int, default=1, help="splits side by side, in processes")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep finished splits here, and go on from those there"
+    )
     args = parser.parse_args(arguments)
     if args.quick:
         args.repeats, args.victims, args.shares = 1, 1, args.shares[-1:]
     work = partial(_work, args)
+    done = _kept(args.keep)
+    missing = [repeat for repeat in range(args.repeats) if repeat not in done]
     if args.jobs > 1:
         with ProcessPoolExecutor(args.jobs) as pool:
-            rows = [row for part in pool.map(work, range(args.repeats)) for row in part]
+            for repeat, part in zip(missing, pool.map(work, missing), strict=True):
+                _finished(args.keep, done, repeat, part)
     else:
-        rows = [row for repeat in range(args.repeats) for row in work(repeat)]
+        for repeat in missing:
+            _finished(args.keep, done, repeat, work(repeat))
+    rows = [row for repeat in range(args.repeats) for row in done[repeat]]
     ratio = trial.TEST_SHARE / (1 - trial.TEST_SHARE)
     found: dict[str, Any] = {
         "table": args.name,
@@ -302,7 +339,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "elections": args.elections,
         "federated": args.federated,
         "margin": MARGIN,
-        "results": _power_summary(rows) if args.power else summary(rows, args.shares, ratio),
+        "results": _power_summary(rows, ratio) if args.power else summary(rows, args.shares, ratio),
     }
     show(found, args.json)
     return found

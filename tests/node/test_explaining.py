@@ -108,8 +108,8 @@ def test_why_names_the_outcomes_and_scores_that_decided() -> None:
             assert "your own 120 outcomes contradict it" in one.why
         elif one.verdict == "proven":
             assert f"predict your own 120 outcomes (z {one.predicts:.1f})" in one.why
-            assert f"luck alone would reach {found.luck:.1f} among 6 nodes" in one.why
-            assert one.follows > found.luck
+            assert f"{one.needed:.1f} rules out luck among 6 nodes" in one.why
+            assert one.follows > one.needed
 
 
 def test_losers_name_a_packet_that_exists_and_whom_they_lost_to() -> None:

@@ -1,7 +1,7 @@
 """Elections: so far *trust*, which calculation to believe."""
 
 from outroute.elections.scoring import BANDS, band_of_class, band_of_number, class_losses, crps
-from outroute.elections.trust import CRPS_RATE, LOG_RATE, Objective, Trust, elect
+from outroute.elections.trust import CRPS_RATE, LOG_RATE, Objective, Trust, elect, leaning
 
 __all__ = [
     "BANDS",
@@ -14,4 +14,5 @@ __all__ = [
     "class_losses",
     "crps",
     "elect",
+    "leaning",
 ]

@@ -1,10 +1,10 @@
 """Hire: how far to draw on each node, anchored in outcomes that the asker observed itself.
 
 A node is *proven* when both tests of :mod:`outroute.elections.alignment` pass: own outcomes confirm its profile, and
-its packets follow the profile of own records beyond what luck gives the best of N nodes (Bonferroni). All others are
-unproven. Each of them weighs what a posterior says (an honest node of its size would show so much, a random one
-nothing, a liar the opposite), and all of them together no more than a share of what is proven and owned: a hundred
-Sybils weigh as much as one.
+its packets follow the profile of own records beyond luck (:mod:`outroute.elections.luck`). All others are unproven.
+Each of them weighs what a posterior says (an honest node of its size would show so much, a random one nothing, a liar
+the opposite, and how many are honest is seen from all), and all of them together no more than a share of what is proven
+and owned: a hundred Sybils weigh as much as one.
 
 Own outcomes judge badly while they are few. Until then nodes that agree with most organisations are believed; how far,
 falls exponentially with the number of own outcomes, and whom own outcomes contradict is never believed.
@@ -32,11 +32,14 @@ from outroute.elections.alignment import (
     extended,
     scales,
 )
+from outroute.elections.luck import LEVEL, honest_share, needed
 
 __all__ = ["Anchored", "Hired", "Prepared", "hire", "prepare"]
 
-LEVEL = 0.05
-"""One-sided level of both tests; the reverse one is divided by the number of nodes."""
+CONFIRMED = 0.67
+"""Standard errors that a proven node's forward score exceeds. Own outcomes are the noise of all forward scores alike:
+if they are few, those of honest nodes lie around one or two. A random profile's are wide either way, so a stricter
+level keeps out few of these and many honest ones; what tells a random node is the reverse score."""
 CONTRADICTED = -1.28
 """Standard errors below which own outcomes contradict a node (one honest node in ten is unlucky so far)."""
 UNPROVEN = 0.25
@@ -44,7 +47,8 @@ UNPROVEN = 0.25
 ORGANISATION = 0.5
 """Most that one organisation may weigh among those that weigh anything, once there are three."""
 HONEST = 0.5
-"""Prior probability that an unproven node is honest; the rest is shared by random and lying ones."""
+"""Prior probability that a node is honest where there are no own outcomes to see from how many are; the rest is shared
+by random and lying ones."""
 HONEST_SPREAD = 0.5
 """Standard deviation between honest nodes of the slope that they show, relative to its mean."""
 FEW = 10.0
@@ -85,7 +89,8 @@ class Hired:
         anchor: what it rests on mostly.
         consensus_share: how far the consensus of organisations still counts, 0 to 1.
         by_own: whether scores are those against own outcomes.
-        clear, luck: scores that one random node reaches as rarely as `LEVEL`, and that the luckiest of all does.
+        clear: score that one random node reaches as rarely as `LEVEL`.
+        needed: float64[N], reverse score that rules out luck; see `outroute.elections.luck`.
     """
 
     weight: Floats
@@ -100,7 +105,7 @@ class Hired:
     consensus_share: float
     by_own: bool
     clear: float
-    luck: float
+    needed: Floats
 
 
 def hire(packets: Table, own: Table, group: Ints, organisation: Ints, pinned: Ints | None = None) -> Hired:
@@ -177,21 +182,21 @@ class Prepared:
             weight, proven = found.weight, believed
         weight = _capped(np.where(believed, 1.0, weight), self._mass, self._organisation, float(len(own.x)))
         ground = self._ground
-        clear, luck = _limits(found.alignment)
+        seen = found.alignment
         return Hired(
             weight=np.where(weight < FLOOR, 0.0, weight),
             proven=proven | believed,
             contradicted=found.contradicted & ~believed,
-            judged=found.alignment.judged,
+            judged=seen.judged,
             pinned=believed,
-            forward=found.alignment.forward,
-            reverse=found.alignment.reverse,
-            expected=found.alignment.expected,
+            forward=seen.forward,
+            reverse=seen.reverse,
+            expected=seen.expected,
             anchor=Anchored.OWN_OUTCOMES if able and share < 0.5 else ground,
             consensus_share=share if ground is Anchored.CONSENSUS else 0.0,
             by_own=able,
-            clear=clear,
-            luck=luck,
+            clear=_clear(),
+            needed=needed(seen.reverse, seen.expected, seen.judged),
         )
 
     def _without(self) -> _Judgement:
@@ -250,21 +255,22 @@ def _independent(own: Table, group: Ints) -> float:
     return groups * min(1.0, spread / even)
 
 
-def _limits(seen: Alignment) -> tuple[float, float]:
-    """Scores above which one node, and the best of all nodes, is more than luck (Bonferroni)."""
+def _clear() -> float:
+    """Score above which one node is more than luck."""
     from scipy.special import ndtri
 
-    return float(-ndtri(LEVEL)), float(-ndtri(LEVEL / max(1, int(seen.judged.sum()))))
+    return float(-ndtri(LEVEL))
 
 
 def _judged(seen: Alignment, own: float, believed: npt.NDArray[np.bool_]) -> _Judgement:
     """Weights from own outcomes: proven nodes 1, all others their posterior under a common cap."""
-    one, all_ = _limits(seen)
-    proven = (seen.forward > one) & (seen.reverse > all_) | believed
-    bound = np.clip((seen.reverse - all_) / (SLOPE_FULL * np.maximum(seen.expected, 0.5)), 0.0, 1.0)
+    limit = needed(seen.reverse, seen.expected, seen.judged)
+    proven = (seen.forward > CONFIRMED) & (seen.reverse > limit) & seen.judged | believed
+    bound = np.clip((seen.reverse - limit) / (SLOPE_FULL * np.maximum(seen.expected, 0.5)), 0.0, 1.0)
     bound = np.where(believed, 1.0, bound)
     confirmed = np.clip((seen.forward - CONTRADICTED) / (-2.0 * CONTRADICTED), 0.0, 1.0)
-    posterior = _posterior(seen) * confirmed
+    confirmed = np.where(seen.judged & (seen.forward != 0.0), confirmed, 1.0)
+    posterior = _posterior(seen, honest_share(seen.reverse, seen.expected, seen.judged)) * confirmed
     contradicted = (seen.forward < CONTRADICTED) & ~believed
     sure = np.where(proven, bound, 0.0)
     unproven = (1.0 - sure) * posterior
@@ -275,16 +281,21 @@ def _judged(seen: Alignment, own: float, believed: npt.NDArray[np.bool_]) -> _Ju
     return _Judgement(weight=np.where(proven, 1.0, unproven), proven=proven, contradicted=contradicted, alignment=seen)
 
 
-def _posterior(seen: Alignment) -> Floats:
-    """Probability that a node is honest, float64[N], given its reverse score; never falls as the score grows."""
+def _posterior(seen: Alignment, prior: Floats | float) -> Floats:
+    """Probability that a node is honest, float64[N], given its reverse score; never falls as the score grows.
+
+    Args:
+        seen: scores.
+        prior: probability before, float64[N] or one for all.
+    """
     z, mean = seen.reverse, np.maximum(seen.expected, 0.5)
     wide = np.sqrt(1.0 + (HONEST_SPREAD * mean) ** 2)
     honest = np.exp(-0.5 * ((z - mean) / wide) ** 2) / wide
     liar = np.exp(-0.5 * ((z + mean) / wide) ** 2) / wide
     chance = np.exp(-0.5 * z**2)
-    upper = HONEST * np.where(z >= mean, np.maximum(honest, 1.0 / wide), honest)
-    out: Floats = upper / (upper + (1.0 - HONEST) * 0.5 * (np.where(z < -mean, 1.0 / wide, liar) + chance) + 1e-300)
-    return np.where(seen.judged, out, HONEST)
+    upper = prior * np.where(z >= mean, np.maximum(honest, 1.0 / wide), honest)
+    out: Floats = upper / (upper + (1.0 - prior) * 0.5 * (np.where(z < -mean, 1.0 / wide, liar) + chance) + 1e-300)
+    return np.where(seen.judged, out, prior)
 
 
 def _unanchored(packets: Table, organisation: Ints, believed: npt.NDArray[np.bool_], ground: Anchored) -> _Judgement:
@@ -309,7 +320,7 @@ def _unanchored(packets: Table, organisation: Ints, believed: npt.NDArray[np.boo
 def _by(packets: Table, anchor: Anchor) -> _Judgement:
     """Weights by how far packets follow an anchor that is no own outcomes."""
     seen = align(packets, anchor)
-    posterior = _posterior(seen)
+    posterior = _posterior(seen, HONEST)
     best = float(posterior.max()) if len(posterior) else 1.0
     return _Judgement(
         weight=posterior / max(best, 1e-12),

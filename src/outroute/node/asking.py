@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.elections import Objective, Trust, elect
+from outroute.elections import Objective, Trust, elect, leaning
 from outroute.fingerprint import address, cells
 from outroute.identity import node_id
 from outroute.node.comparing import Overlap, overlap
@@ -276,9 +276,12 @@ class Asker:
         kept: list[Callable[[Trust], NDArray[np.float64]]] = []
         before: list[NDArray[np.float64]] = []
 
+        def mixed(names: tuple[str, ...], weights: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
+            return leaning(names, weights, objective, own.n, 0.0 if elected is None else elected.dropped)
+
         def believe(names: tuple[str, ...], default: NDArray[np.float64], objective: Objective) -> NDArray[np.float64]:
             before.append(default)
-            kept.append(lambda state: elect(objective, state.prior(names, default)))
+            kept.append(lambda state: mixed(names, elect(objective, state.prior(names, default)), objective))
             return kept[0](trust)
 
         evidence = evidence_of(self._schema, packets, self._origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from outroute.elections.hire import CONTRADICTED, UNPROVEN, Anchored, Hired
+from outroute.elections.hire import CONFIRMED, CONTRADICTED, UNPROVEN, Anchored, Hired
 
 __all__ = ["Verdict", "verdict_of", "why"]
 
@@ -68,7 +68,7 @@ def why(hired: Hired, i: int, own: int) -> str:
     if verdict is Verdict.PROVEN:
         return (
             f"its packets predict your own {own:,} outcomes (z {forward:.1f}), and these predict its packets (z "
-            f"{reverse:.1f}; luck alone would reach {hired.luck:.1f} among {many})"
+            f"{reverse:.1f}; {float(hired.needed[i]):.1f} rules out luck among {many})"
         )
     if verdict is Verdict.CONTRADICTED:
         if by_own:
@@ -86,12 +86,12 @@ def why(hired: Hired, i: int, own: int) -> str:
         return f"your own {own:,} outcomes are too few to judge it: it counts as far as it agrees with what {whom}"
     if hired.anchor is Anchored.OWN_OUTCOMES:
         reasons = []
-        if forward <= hired.clear:
+        if forward <= CONFIRMED:
             reasons.append(f"its packets do not clearly predict your own {own:,} outcomes (z {forward:.1f})")
-        if reverse <= hired.luck:
+        if reverse <= hired.needed[i]:
             reasons.append(
-                f"your own {own:,} outcomes predict its packets no better than luck might (z {reverse:.1f}; luck alone "
-                f"would reach {hired.luck:.1f} among {many})"
+                f"your own {own:,} outcomes predict its packets no better than luck might (z {reverse:.1f}; "
+                f"{float(hired.needed[i]):.1f} would rule it out among {many})"
             )
         return f"{' and '.join(reasons)}, {SHARES}"
     few = f"; your own {own:,} outcomes are too few to tell" if own else ""

@@ -21,7 +21,7 @@ from outroute.errors import DataError
 from outroute.schema import Schema
 from outroute.synthesis import Evidence, Records
 
-__all__ = ["Elected", "Electing", "elect_packets", "organisations_of", "table_of", "table_of_own"]
+__all__ = ["Elected", "Electing", "dropped", "elect_packets", "organisations_of", "table_of", "table_of_own"]
 
 SURVIVED = 0.9
 """Packets that keep at least this much of their weight in their neighbourhood count in full: honest nodes differ by
@@ -92,6 +92,11 @@ class Elected:
         """How far each packet counts, float64[n] in [0, 1]."""
         return np.ones(self.evidence.n) if self.evidence.weight is None else self.evidence.weight
 
+    @property
+    def dropped(self) -> float:
+        """Share of nodes that are not drawn on, 0 to 1; one that is drawn on by half counts as half."""
+        return dropped(self.evidence)
+
     def moved(self, since: Elected) -> float:
         """Share of all observations, 0 to 1, by which weights differ from those of the same packets before."""
         size = self.evidence.size
@@ -102,6 +107,17 @@ def _weighted(evidence: Evidence, before: NDArray[np.float64], hired: Hired, sur
     lasting = np.where(survival.weight >= SURVIVED, 1.0, survival.weight)
     weight = before * hired.weight[evidence.node] * lasting
     return replace(evidence, weight=weight if (weight < 1.0).any() else None)
+
+
+def dropped(evidence: Evidence) -> float:
+    """Share of the nodes with packets that the weights leave out, 0 to 1; see `Elected.dropped`."""
+    if evidence.weight is None or not evidence.n:
+        return 0.0
+    count = len(evidence.nodes)
+    mass = np.bincount(evidence.node, evidence.size, count)
+    kept = np.bincount(evidence.node, evidence.size * evidence.weight, count)
+    present = mass > 0
+    return 1.0 - float((kept[present] / mass[present]).mean()) if present.any() else 0.0
 
 
 def organisations_of(nodes: tuple[bytes, ...], certified: Mapping[bytes, bytes]) -> NDArray[np.int64]:

@@ -50,6 +50,7 @@ class Believed:
         counted: those that count, after all elections.
         said: what its packets near the question say: share of the positive class, mean, or share by class.
         predicts, follows: its scores in standard errors, see `why`.
+        needed: what `follows` has to exceed to rule out luck among all nodes.
     """
 
     node: str
@@ -64,6 +65,7 @@ class Believed:
     said: float | dict[str, float] | None
     predicts: float
     follows: float
+    needed: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,6 @@ class Explanation:
         basis: what nodes were judged by: ``own outcomes``, ``consensus``, ``pinned nodes`` or ``nothing``.
         consensus_share: how far the consensus of organisations still counts beside own outcomes, 0 to 1.
         own_outcomes: that nodes were judged by.
-        luck: score that the luckiest of all nodes would reach without saying anything.
         nodes: those that matter most for this question, at most `SHOWN`.
         others: the rest, by verdict.
         calculations: all.
@@ -144,7 +145,6 @@ class Explanation:
     basis: str
     consensus_share: float
     own_outcomes: int
-    luck: float
     nodes: tuple[Believed, ...]
     others: tuple[Rest, ...]
     calculations: tuple[Calculated, ...]
@@ -226,7 +226,6 @@ def explain(
         basis=BASIS[Anchored.NOTHING if hired is None else hired.anchor],
         consensus_share=0.0 if hired is None else hired.consensus_share,
         own_outcomes=own,
-        luck=0.0 if hired is None else hired.luck,
         nodes=nodes,
         others=others,
         lost=lost,
@@ -323,6 +322,7 @@ def _nodes(near: _Near, elected: Elected, own: int) -> tuple[tuple[Believed, ...
             said=near.said(rows[e.node[rows] == i]),
             predicts=float(hired.forward[i]),
             follows=float(hired.reverse[i]),
+            needed=float(hired.needed[i]),
         )
         for i in shown
     )

@@ -3,7 +3,9 @@
 The coefficients have a common Normal prior N(prior mean, ridge), the nodes' intercepts N(0, spread); both
 variances follow from the data by the EM fixed point on the Laplace approximation, so nothing is searched.
 Source: MacKay, "Bayesian interpolation" (1992), section 4; Breslow and Clayton (1993) for the penalised
-quasi-likelihood of random intercepts. Departure: the two variances are updated inside the Newton steps.
+quasi-likelihood of random intercepts; Armijo (1966) for the steps that are halved until they help: where what is to
+be corrected is sure of itself and wrong, as attackers make it, a full Newton step overshoots and never settles.
+Departure: the two variances are updated inside the Newton steps.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ CONSTANT = 1e-9
 """A column whose variance is below this carries nothing and is left out."""
 LOGISTIC_VARIANCE = np.pi**2 / 3.0
 """Variance of the logistic distribution: that of one outcome on the logit scale."""
+HALVINGS = 12
+"""Times that a Newton step is halved at most; one of 1/4096 changes nothing any more."""
 RARE = 0.01
 """A field missing in less than this share of rows (or present in less) gets no indicator."""
 
@@ -177,9 +181,16 @@ def fit_linear(
         largest = float(np.abs(step).max()) if len(step) else 0.0
         if not linear and largest > 3.0:
             step = step * (3.0 / largest)
+        lean = (e - b @ step) / d if nodes else u
+        if not linear:
+            before = base + full @ beta + (u[node] if nodes else 0.0)
+            along = full @ step + (lean[node] if nodes else 0.0)
+            penalty = _Penalty(beta - centre, step, precision, u, lean, 1.0 / spread)
+            part = _helpful(before, along, target, amount, penalty)
+            step, lean = part * step, part * lean
         beta = beta + step
         if nodes:
-            u = u + (e - b @ step) / d
+            u = u + lean
             errors = 1.0 / d + np.einsum("np,pq,nq->n", b, covariance, b) / d**2
             spread = float(
                 np.clip(
@@ -204,6 +215,45 @@ def fit_linear(
         spread=spread,
         noise=noise,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Penalty:
+    """Minus the log prior along a step, up to a constant; `u` and `lean` are empty without nodes."""
+
+    beta: Floats
+    step: Floats
+    precision: Floats
+    u: Floats
+    lean: Floats
+    loose: float
+
+    def at(self, part: float) -> float:
+        """After `part` (0 to 1) of the step."""
+        beta, u = self.beta + part * self.step, self.u + part * self.lean
+        return 0.5 * float(self.precision @ beta**2) + 0.5 * self.loose * float(u @ u)
+
+
+def _helpful(before: Floats, along: Floats, target: Floats, amount: Floats, penalty: _Penalty) -> float:
+    """Largest of 1, 1/2, 1/4, ... of a Newton step of a logistic regression that does not raise what is minimised.
+
+    Args:
+        before: float64[n], scores.
+        along: float64[n], what the whole step adds to them.
+        target, amount: float64[n], as for `fit_linear`.
+        penalty: minus the log prior along the step.
+    """
+
+    def value(part: float) -> float:
+        score = before + part * along
+        return float(amount @ (np.logaddexp(0.0, score) - target * score)) + penalty.at(part)
+
+    start, part = value(0.0), 1.0
+    for _ in range(HALVINGS):
+        if value(part) <= start + 1e-9 * abs(start):
+            break
+        part *= 0.5
+    return part
 
 
 def spread_guess(settings: Settings, link: Link, noise: float = 1.0) -> float:
