@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks._byzantine_federated import hostile_clients, records_as_packets
+from benchmarks._byzantine_scores import honest_parts
 from benchmarks._byzantine_tables import CLASSES_EACH, CLIENTS, digits
 
 from benchmarks import byzantine
@@ -98,6 +99,9 @@ def test_the_least_that_an_honest_node_keeps(case: byzantine.Case) -> None:
         if node == near:
             assert found < 1.0
     assert byzantine.least_honest(case, replace(everything, weight=np.zeros(everything.n)), hostile.nodes) == 0.0
+    scored = byzantine.score(case, everything, hostile=hostile.nodes)
+    assert scored.matter == len(honest_parts(case, everything, hostile.nodes))
+    assert scored.below == 0
 
 
 def test_elections_are_told_of_organisations_only_if_they_ask(case: byzantine.Case) -> None:
@@ -161,6 +165,18 @@ def test_it_runs_on_digits() -> None:
     assert {"no election", "elections", "attackers", "real_share"} <= set(at)
     assert {"log_loss", "share", "least", "over_attack_free", "over_local"} <= set(at["elections"])
     assert {"local", "no election", "elections"} == set(found["results"]["attack-free"])
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    how = ("digits", "--attacks", "label-flip", "--shares", "0", "50")
+    first = run(*how, "--keep", str(kept))
+    assert len(kept.read_text().splitlines()) == 1
+    kept.write_text(kept.read_text().replace('"own_inside"', '"seen_before"'))
+    again = run(*how, "--keep", str(kept))
+    assert again == first
+    assert kept.read_text().count("seen_before") > 0
+    assert len(kept.read_text().splitlines()) == 1  # nothing was worked out anew
 
 
 def test_the_power_curve_runs_on_digits() -> None:

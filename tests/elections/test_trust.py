@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outroute.elections import Trust, elect
-from outroute.elections.trust import FADE, PULL, SELECTION_MOST
+from outroute.elections import Trust, elect, leaning
+from outroute.elections.trust import DROPPED, FADE, LEAN, LEAN_MOST, PULL, SELECTION_MOST
 from outroute.errors import DataError
 
 
@@ -206,3 +206,45 @@ def test_a_state_comes_back_as_it_was() -> None:
 def test_losses_of_the_wrong_shape_are_refused() -> None:
     with pytest.raises(DataError, match="one column"):
         Trust.start(("a", "b")).update(np.zeros((3, 3)))
+
+
+def binary(rows: int, seed: int, *, peers: float, own: float):
+    """Own outcomes, and log-loss of a mixture of two calculations as good as their slopes: peers, then own records."""
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(0, 1.5, rows)
+    y = (rng.random(rows) < 1 / (1 + np.exp(-truth))).astype(float)
+    said = np.stack([peers * truth, own * truth], axis=1)
+
+    def objective(w):
+        score = said @ w
+        return float((np.logaddexp(0, score) - y * score).sum()), said.T @ (1 / (1 + np.exp(-score)) - y)
+
+    return objective
+
+
+def test_it_leans_on_own_records_only_where_many_were_dropped() -> None:
+    objective = binary(200, 0, peers=1.0, own=0.9)
+    weights = np.array([0.9, 0.1])
+    for dropped in (0.0, DROPPED[0]):
+        assert leaning(("kernel", "local"), weights, objective, 200, dropped) is weights
+    half = leaning(("kernel", "local"), weights, objective, 200, sum(DROPPED) / 2)
+    full = leaning(("kernel", "local"), weights, objective, 200, 1.0)
+    assert weights[1] < half[1] < full[1]
+    assert full[1] == pytest.approx(LEAN_MOST + (1 - LEAN_MOST) * 0.1)
+    assert full.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_leaning_costs_own_outcomes_no_more_than_chance(seed: int) -> None:
+    objective = binary(3000, seed, peers=1.0, own=-0.5)
+    weights = np.array([1.0, 0.0])
+    moved = leaning(("kernel", "local"), weights, objective, 3000, 1.0)
+    assert objective(moved)[0] <= objective(weights)[0] + LEAN
+    assert moved[1] < 0.1  # many own outcomes show that others help
+
+
+def test_there_is_nothing_to_lean_on_without_own_records() -> None:
+    weights = np.array([0.5, 0.5])
+    objective = binary(50, 1, peers=1.0, own=1.0)
+    assert leaning(("kernel", "regression"), weights, objective, 50, 1.0) is weights
+    assert leaning(("local", "local-boosting"), weights, objective, 50, 1.0) is weights

@@ -14,7 +14,7 @@ from outroute.elections.copies import said_once
 from outroute.elections.hire import Anchored
 from outroute.errors import DataError
 from outroute.node import Node
-from outroute.node.electing import Elected, Electing, elect_packets
+from outroute.node.electing import Elected, Electing, dropped, elect_packets
 from outroute.node.evidence import evidence_of, fresh_rows, records_of
 from outroute.node.local import guard_for, join_local
 from outroute.schema import OutcomeKind, Schema, drawn_landmarks, encode, encode_outcome
@@ -239,6 +239,20 @@ def test_copies_are_found_where_they_hide_and_nowhere_else() -> None:
     share, copied = said_once(rows, author, np.ones(10), told)
     assert np.flatnonzero(copied).tolist() == [0, 1, 300, 301]
     assert share[copied].tolist() == [0.5] * 4
+
+
+def test_the_share_of_nodes_that_is_dropped() -> None:
+    """Nodes count, not packets: who sends much is one."""
+    with asker(BINARY, 2, 2, 100) as (node, _):
+        elected = node._asker._fit.elected if node.ask(QUESTION) is not None else None  # type: ignore[union-attr]
+    assert elected is not None
+    evidence = elected.evidence
+    first = np.where(evidence.node == 0, 0.0, 1.0)
+    assert dropped(replace(evidence, weight=first)) == pytest.approx(1 / len(evidence.nodes))
+    assert dropped(replace(evidence, weight=None)) == 0.0
+    assert elected.dropped == dropped(evidence)
+    assert 0.4 < elected.dropped < 0.6  # two of four lie
+    assert dropped(evidence.take(np.zeros(0, dtype=np.int64))) == 0.0
 
 
 def test_who_repeats_one_packet_thousands_of_times_fills_no_memory() -> None:

@@ -70,6 +70,32 @@ def test_regression_recovers_coefficients_and_spread_between_nodes() -> None:
     assert np.corrcoef(model.intercepts, u)[0, 1] > 0.97
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_regression_settles_though_what_it_corrects_is_sure_and_wrong(seed: int) -> None:
+    """A full Newton step overshoots there: without halving, all but one of these end far from their optimum."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(200, 25))
+    z[:, :8] = ((rng.random((200, 8)) < 0.03) - 0.03) / np.sqrt(0.03 * 0.97)  # rare categories reach far
+    y = (rng.random(200) < sigmoid(z[:, 10] - 0.5 * z[:, 11])).astype(np.float64)
+    wrong = 4.0 * z[:, 12:15].sum(axis=1)
+    fitted = fit_linear(
+        z,
+        y,
+        np.ones(200),
+        np.zeros(200, np.int64),
+        0,
+        link=Link.BINARY,
+        settings=Settings(),
+        offset=wrong,
+        intercept_variance=0.5,
+    )
+    share = sigmoid(wrong + fitted.score(z))
+    gradient = z.T @ (y - share) - fitted.coefficients[:-1] / fitted.ridge
+    assert np.abs(gradient).max() < 1.0  # variances move a little in the last step
+    said = np.logaddexp(0.0, wrong + fitted.score(z)) - y * (wrong + fitted.score(z))
+    assert said.mean() < (np.logaddexp(0.0, wrong) - y * wrong).mean()
+
+
 def test_regression_many_nodes_take_the_same_path() -> None:
     rng = np.random.default_rng(2)
     n = 1500
