@@ -27,11 +27,7 @@ LABELS = {
     "pooled_boosting_recal": "pooled boosting, recalibrated",
     "pooled_same_estimator": "all records pooled, our estimator",
 }
-BYZANTINE = {
-    "heart": "heart --shares 0 50 90 --repeats 10",
-    "flights": "flights --victims 4 --shares 0 50 90 --repeats 2",
-    "digits": "digits --victims 3 --shares 0 50 90 --repeats 2",
-}
+BYZANTINE = {"heart": "heart", "digits": "digits --victims 1", "flights": "flights --victims 1"}
 """Table: arguments of the run that is kept."""
 TABLES = {
     "heart": (
@@ -227,7 +223,8 @@ def main() -> None:
     out += hostile.liars()
     for name, how in BYZANTINE.items():
         out += hostile.byzantine(name, how)
-    out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip --repeats 8")
+    out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip")
+    out += hostile.breakdown()
     out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 3")
     out += plain("trust", "Trust, outcome after outcome", "heart opt azpro flights beijing ")
     out += plain("drift", "Drift")

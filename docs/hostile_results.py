@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["byzantine", "federated", "liars", "partition", "power"]
+__all__ = ["breakdown", "byzantine", "federated", "liars", "partition", "power"]
 
 RECALIBRATED = " recalibrated"
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
@@ -17,8 +17,8 @@ def _read(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _cost(row: dict[str, Any]) -> str:
-    d = row["over_attack_free"]
+def _cost(row: dict[str, Any], what: str = "over_attack_free") -> str:
+    d = row[what]
     return f"{d['mean']:+.3f} ({d['low']:+.3f} to {d['high']:+.3f})"
 
 
@@ -28,31 +28,58 @@ def byzantine(name: str, how: str) -> list[str]:
     if found is None:
         return []
     free = found["results"]["attack-free"]
+    cells = _cells(found["results"])
+    margin = found["margin"]
     out = [
         f"## Nodes that lie: {name}",
         "",
-        f"`python -m benchmarks.byzantine {how} --json`, {found['repeats']} repeats. Log-loss at the honest sites; cost: "
-        "what the attack adds to the score with honest packets only, same splits, interval of 95 %.",
+        f"`python -m benchmarks.byzantine {how} --repeats {found['repeats']} --json`. Log-loss at the honest sites; cost: what "
+        "the attack adds to the score with honest packets only, same splits, interval of 95 %; over local: what is then above "
+        "the score of the site all by itself.",
         "",
         "Nobody attacks: "
-        + ", ".join(f"{one} {free[one]['log_loss']:.3f}" for one in ("local", "no election", "elections"))
-        + f". With elections an honest node keeps at least {free['elections']['least']:.2f} of the weight that its size and "
-        "overlap deserve, on average over cases.",
+        + ", ".join(f"{one} {free[one]['log_loss']:.4f}" for one in ("local", "no election", "elections"))
+        + ". With elections the honest node that is worst off keeps "
+        f"{free['elections']['least']:.2f} of the weight that its size and overlap deserve, on average over cases; of all honest "
+        f"nodes that matter {free['elections']['below_half']:.1%} keep less than half.",
         "",
-        "| attack | attackers | cost without election | cost with elections | their share of the weight | ours over local |",
-        "|---|---|---|---|---|---|",
+        _counted("cost", [one["elections"]["over_attack_free"] for _, one in cells], margin),
+        _counted("loss over local", [one["elections"]["over_local"] for _, one in cells], margin),
+        "",
+        "| attack | attackers | cost without election | cost with elections | over local | their share of the weight | worst off "
+        "among the honest | honest below half |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for attack, shares in found["results"].items():
-        if attack == "attack-free":
-            continue
-        for share in shares.values():
-            none, ours = share["no election"], share["elections"]
-            local = ours["log_loss"] - free["local"]["log_loss"]
-            out.append(
-                f"| {attack} | {100 * share['real_share']:.0f} % | {_cost(none)} | {_cost(ours)} | {ours['share']:.2f} | "
-                f"{local:+.3f} |"
-            )
+    for attack, share in cells:
+        none, ours = share["no election"], share["elections"]
+        out.append(
+            f"| {attack} | {share['attackers']:.0f}, {100 * share['real_share']:.0f} % | {_cost(none)} | {_cost(ours)} | "
+            f"{_cost(ours, 'over_local')} | {ours['share']:.2f} | {ours['least']:.2f} | {ours['below_half']:.0%} |"
+        )
     return [*out, ""]
+
+
+def _cells(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Attacks at all shares; shares that come to the same number of attackers once."""
+    out = []
+    for attack, shares in results.items():
+        if attack != "attack-free":
+            seen = {share["attackers"]: share for share in shares.values()}
+            out += [(attack, share) for share in seen.values()]
+    return out
+
+
+def _counted(what: str, intervals: list[dict[str, float]], margin: float) -> str:
+    """How many intervals say what."""
+    inside = sum(one["high"] <= margin for one in intervals)
+    outside = sum(one["low"] > margin for one in intervals)
+    mean = sum(one["mean"] <= margin for one in intervals)
+    zero = sum(one["mean"] <= 0.0 for one in intervals)
+    return (
+        f"With elections the {what} is certainly within {margin:g} in {inside} of {len(intervals)} cells, certainly beyond in "
+        f"{outside}, undecided in {len(intervals) - inside - outside}; on average within in {mean}, and nothing or less in "
+        f"{zero}; at most {max(one['mean'] for one in intervals):+.4f} on average."
+    )
 
 
 def power(how: str) -> list[str]:
@@ -63,8 +90,8 @@ def power(how: str) -> list[str]:
     out = [
         "## How many own outcomes does a region need?",
         "",
-        f"`python -m benchmarks.byzantine {how} --json`, {found['repeats']} repeats: cost inside the region, in nats, by own "
-        "outcomes left there. Cases differ from column to column: not every hospital has 20 there.",
+        f"`python -m benchmarks.byzantine {how} --repeats {found['repeats']} --json`: cost inside the region, in nats, by own "
+        "outcomes left there, with intervals of 95 %. Cases differ from column to column: not every hospital has 20 there.",
         "",
     ]
     for attack, by in found["results"].items():
@@ -75,11 +102,49 @@ def power(how: str) -> list[str]:
             "| cases | " + " | ".join(str(by["elections"][c]["cases"]) for c in columns) + " |",
         ]
         out += [
-            f"| {side} | " + " | ".join(f"{by[side][c]['over_attack_free']:+.3f}" for c in columns) + " |"
+            f"| {side} | " + " | ".join(_cost(by[side][c]) for c in columns) + " |"
             for side in ("no election", "elections")
         ]
-        out.append("")
+        out += [
+            "| elections, over local | " + " | ".join(_cost(by["elections"][c], "over_local") for c in columns) + " |",
+            "",
+        ]
+        least = next((c for i, c in enumerate(columns) if _stays(by["elections"], columns[i:], found["margin"])), None)
+        out += [
+            f"From {least} own outcomes in the region on, the cost of the {attack} stays within {found['margin']:g} on average."
+            if least is not None
+            else f"The cost of the {attack} stays within {found['margin']:g} on average nowhere.",
+            "",
+        ]
     return out
+
+
+def _stays(by: dict[str, Any], columns: list[str], margin: float) -> bool:
+    return all(by[c]["over_attack_free"]["mean"] <= margin for c in columns)
+
+
+def breakdown() -> list[str]:
+    """Where the consensus breaks down."""
+    found = _read("breakdown")
+    if found is None:
+        return []
+    first = next(iter(next(iter(found["results"].values())).values()))
+    out = [
+        "## Where the consensus breaks down",
+        "",
+        f"`python -m benchmarks.breakdown {found['table']} --repeats {found['repeats']} --victims {found['victims']} --json`: "
+        "an asker without own outcomes; what liars weigh, by their share among all peers, and in brackets their share of what "
+        "the consensus counts (organisations, or declared groups).",
+        "",
+        "| arrangement | attack | judged by | " + " | ".join(f"{share} %" for share in first) + " |",
+        "|---|---|---|" + "---|" * len(first),
+    ]
+    for name, attacks in found["results"].items():
+        for attack, by in attacks.items():
+            anchors = ", ".join(sorted({one for row in by.values() for one in row["anchors"]}))
+            cells = " | ".join(f"{row['weight']:.2f} ({row['units']:.2f})" for row in by.values())
+            out.append(f"| {name} | {attack} | {anchors} | {cells} |")
+    return [*out, ""]
 
 
 def federated(name: str, how: str) -> list[str]:

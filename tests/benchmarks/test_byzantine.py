@@ -16,7 +16,7 @@ from benchmarks._byzantine_federated import hostile_clients, records_as_packets
 from benchmarks._byzantine_scores import honest_parts
 from benchmarks._byzantine_tables import CLASSES_EACH, CLIENTS, digits
 
-from benchmarks import byzantine
+from benchmarks import breakdown, byzantine
 from outroute.schema import Schema
 from outroute.simulation import ADVERSARIES, together
 from outroute.synthesis import Evidence, Records
@@ -184,6 +184,19 @@ def test_the_power_curve_runs_on_digits() -> None:
     curve = found["results"]["backdoor"]["no election"]
     assert {"0", "2", "all"} <= set(curve)
     assert {"log_loss", "over_attack_free", "over_local", "share"} <= set(curve["0"])
+
+
+def test_the_consensus_breaks_down_where_liars_are_most(case: byzantine.Case) -> None:
+    """Made-up organisations: what liars weigh grows with their number, unless one organisation or group holds them."""
+    found = breakdown.summary(breakdown.rows_of(case, (30, 70)))
+    assert set(found) == set(breakdown.arrangements([], []))
+    flip = {name: by["label-flip"] for name, by in found.items()}
+    assert flip["each its own organisation"]["70"]["units"] == pytest.approx(0.7)
+    for name in ("liars of one organisation", "one organisation, liars of one group"):
+        assert flip[name]["70"]["weight"] <= flip["each its own organisation"]["70"]["weight"]
+        assert flip[name]["70"]["units"] == pytest.approx(0.1)
+    assert flip["one organisation, liars of one group"]["70"]["anchors"] == ["groups"]
+    assert flip["one organisation, no groups"]["70"]["anchors"] == ["nothing"]
 
 
 def test_federated_learning_under_attack_runs() -> None:

@@ -127,6 +127,32 @@ def test_without_outcomes_most_organisations_decide_and_the_insight_says_so() ->
     assert max(w for n, w in weights.items() if n in bad) < 0.1
 
 
+def test_in_one_organisation_most_declared_groups_decide() -> None:
+    """A fleet: nine devices of three models, six of them of one model that lies."""
+    with asker(BINARY, 3, 6, 0, size=240) as (node, bad):
+        elected = node._asker._fit.elected if node.ask(QUESTION) is not None else None  # type: ignore[union-attr]
+        assert elected is not None
+        nodes = elected.evidence.nodes
+        liars = np.array([one.hex() in bad for one in nodes])
+        models = {one: "c" if liar else f"model {i}" for i, (one, liar) in enumerate(zip(nodes, liars, strict=True))}
+        schema, plain = node.schema, replace(elected.evidence, weight=None)
+    own = Records(x=plain.x[:0], y=np.zeros(0), group=np.zeros(0, dtype=np.int64))
+
+    def weighed(groups: dict[bytes, str] | None, by: dict[bytes, bytes]) -> Elected:
+        rng = np.random.default_rng(0)
+        return elect_packets(schema, plain, own, rng=rng, certified=by, groups=groups)
+
+    fleet = dict.fromkeys(nodes, b"one")
+    alone = weighed(None, fleet)
+    assert alone.hired.anchor is Anchored.NOTHING
+    assert (alone.hired.weight == 1.0).all()
+    grouped = weighed(models, fleet)
+    assert grouped.hired.anchor is Anchored.GROUPS
+    assert grouped.hired.weight[~liars].min() > grouped.hired.weight[liars].max()
+    # Where organisations certify them, these are asked.
+    assert weighed(models, {}).hired.anchor is Anchored.CONSENSUS
+
+
 def test_two_strangers_without_outcomes_have_no_anchor() -> None:
     with asker(BINARY, 1, 1, 0) as (node, _):
         insight = node.ask(QUESTION)

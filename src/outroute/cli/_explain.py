@@ -35,6 +35,8 @@ _BASIS = {
     "own outcomes": "Other nodes were judged by the {own:,} outcomes that you observed yourself.",
     "consensus": "Other nodes were judged by what most organisations say, since {few} to judge them by. If most "
     "organisations lie together, this does not notice.",
+    "declared groups": "Other nodes were judged by what most declared groups of one organisation say, since {few} to "
+    "judge them by. If most groups lie together, this does not notice.",
     "pinned nodes": "Other nodes were judged by what the nodes say that were pinned here, since {few} to judge them "
     "by.",
     "nothing": "Other nodes were judged by nothing: {few} to judge them by, and there are fewer than three "

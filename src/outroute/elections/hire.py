@@ -74,6 +74,8 @@ class Anchored(IntEnum):
     """Robust consensus over organisations."""
     PINNED = 3
     """Nodes that the operator pinned."""
+    GROUPS = 4
+    """Robust consensus over groups that the operator declared, within one organisation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +123,18 @@ def hire(packets: Table, own: Table, group: Ints, organisation: Ints, pinned: In
     return prepare(packets, own, organisation, pinned).hire(own, group)
 
 
-def prepare(packets: Table, own: Table, organisation: Ints, pinned: Ints | None = None) -> Prepared:
-    """Sum up what does not depend on outcomes that become known later; arguments as for `hire`."""
+def prepare(
+    packets: Table, own: Table, organisation: Ints, pinned: Ints | None = None, *, grouped: bool = False
+) -> Prepared:
+    """Sum up what does not depend on outcomes that become known later; arguments as for `hire`.
+
+    With `grouped` the numbers in `organisation` are those of declared groups.
+    """
     believed = np.zeros(packets.nodes, dtype=np.bool_)
     if pinned is not None:
         believed[pinned] = True
-    return Prepared(packets, organisation, believed, scales(own.x) if len(own.x) >= OWN_LEAST else None)
+    scale = scales(own.x) if len(own.x) >= OWN_LEAST else None
+    return Prepared(packets, organisation, believed, scale, grouped=grouped)
 
 
 class Prepared:
@@ -139,6 +147,7 @@ class Prepared:
         organisation: int64[N].
         believed: bool[N], pinned by the operator.
         scale: centre and spread of conditions in own records, None where these are too few.
+        grouped: organisations are declared groups.
     """
 
     def __init__(
@@ -147,7 +156,10 @@ class Prepared:
         organisation: Ints,
         believed: npt.NDArray[np.bool_],
         scale: tuple[Floats, Floats] | None,
+        *,
+        grouped: bool = False,
     ) -> None:
+        self._common = Anchored.GROUPS if grouped else Anchored.CONSENSUS
         self._packets, self._organisation, self._believed, self._scale = packets, organisation, believed, scale
         self._several = len(np.unique(organisation)) >= 3
         self._mass = np.bincount(packets.node, packets.size, packets.nodes).astype(np.float64)
@@ -159,7 +171,7 @@ class Prepared:
         """What hiring rests on where there are no own outcomes."""
         if self._believed.any():
             return Anchored.PINNED
-        return Anchored.CONSENSUS if self._several else Anchored.NOTHING
+        return self._common if self._several else Anchored.NOTHING
 
     def hire(self, own: Table, group: Ints) -> Hired:
         """Decide, with own records as they are now: cost linear in nodes.
@@ -193,7 +205,7 @@ class Prepared:
             reverse=seen.reverse,
             expected=seen.expected,
             anchor=Anchored.OWN_OUTCOMES if able and share < 0.5 else ground,
-            consensus_share=share if ground is Anchored.CONSENSUS else 0.0,
+            consensus_share=share if ground is self._common else 0.0,
             by_own=able,
             clear=_clear(),
             needed=needed(seen.reverse, seen.expected, seen.judged),

@@ -331,6 +331,7 @@ class Asker:
             rng=np.random.default_rng([self._seed, int.from_bytes(self._schema.id[8:16], "little")]),
             certified=certified,
             pinned=self._electing.pinned,
+            groups=self._electing.groups,
         )
 
     def pin(self, nodes: frozenset[bytes]) -> None:

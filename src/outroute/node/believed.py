@@ -14,6 +14,9 @@ SHARES = (
 )
 """What follows for a node that is neither proven nor contradicted."""
 
+AGAINST = {Anchored.PINNED: "the nodes that you pinned", Anchored.GROUPS: "what most declared groups say"}
+WITH = {Anchored.PINNED: "the nodes that you pinned say", Anchored.GROUPS: "most declared groups say"}
+
 
 class Verdict(Enum):
     """What hiring says of a node."""
@@ -76,12 +79,12 @@ def why(hired: Hired, i: int, own: int) -> str:
                 f"your own {own:,} outcomes contradict it: where it says more, you saw less (z {forward:.1f}; below "
                 f"{CONTRADICTED:.1f} nothing of it counts)"
             )
-        whom = "the nodes that you pinned" if hired.anchor is Anchored.PINNED else "what most organisations say"
+        whom = AGAINST.get(hired.anchor, "what most organisations say")
         return f"it contradicts {whom} (z {reverse:.1f}; below {CONTRADICTED:.1f} nothing of it counts)"
     if hired.anchor is Anchored.NOTHING:
         few = f"your own {own:,} outcomes are too few to judge it, and " if own else ""
         return f"{few}there is nobody to compare it with: everybody counts the same"
-    whom = "the nodes that you pinned say" if hired.anchor is Anchored.PINNED else "most organisations say"
+    whom = WITH.get(hired.anchor, "most organisations say")
     if by_own and hired.anchor is not Anchored.OWN_OUTCOMES:
         return f"your own {own:,} outcomes are too few to judge it: it counts as far as it agrees with what {whom}"
     if hired.anchor is Anchored.OWN_OUTCOMES:

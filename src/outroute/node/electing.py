@@ -8,7 +8,7 @@ calculations, among which the trust election chooses. Packets that two nodes cla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from outroute.synthesis import Evidence, Records
 
 __all__ = ["Elected", "Electing", "dropped", "elect_packets", "organisations_of", "table_of", "table_of_own"]
 
+SEVERAL = 3
+"""Organisations from which on there is a majority among them, and groups are not asked."""
 SURVIVED = 0.9
 """Packets that keep at least this much of their weight in their neighbourhood count in full: honest nodes differ by
 chance, and that costs nothing."""
@@ -36,11 +38,14 @@ class Electing:
         packets: let elections decide how far each packet counts; without them everybody counts the same.
         pinned: ids of nodes that the operator trusts whatever they say.
         budget: packets to fetch for a question at most, those that are expected to help most; None: all of its cells.
+        groups: a group for each node by its id, such as a device's model. Where all nodes are of one or two
+            organisations, the consensus is one over these groups; nodes without one are a group together.
     """
 
     packets: bool = True
     pinned: frozenset[bytes] = frozenset()
     budget: int | None = None
+    groups: Mapping[bytes, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 1:
@@ -135,6 +140,7 @@ def elect_packets(
     rng: np.random.Generator,
     certified: Mapping[bytes, bytes] | None = None,
     pinned: frozenset[bytes] = frozenset(),
+    groups: Mapping[bytes, str] | None = None,
 ) -> Elected:
     """Weigh packets.
 
@@ -145,15 +151,20 @@ def elect_packets(
         rng: draws neighbourhoods.
         certified: organisation by node id.
         pinned: nodes that the operator trusts.
+        groups: declared groups by node id, looked at where there are fewer than three organisations.
     """
     before = np.ones(evidence.n) if evidence.weight is None else evidence.weight
     organisation = organisations_of(evidence.nodes, certified or {})
+    grouped = bool(groups) and len(np.unique(organisation)) < SEVERAL
+    if grouped:
+        assert groups is not None
+        organisation = organisations_of(evidence.nodes, {n: groups.get(n, "").encode() for n in evidence.nodes})
     said = [
         part.reshape(evidence.n, -1) for part in (evidence.counts, evidence.mean, evidence.variance) if part is not None
     ]
     mine = table_of_own(schema, own)
     pins = np.array([i for i, n in enumerate(evidence.nodes) if n in pinned], dtype=np.int64)
-    prepared = prepare(table_of(evidence), mine, organisation, pins if len(pins) else None)
+    prepared = prepare(table_of(evidence), mine, organisation, pins if len(pins) else None, grouped=grouped)
     hired = prepared.hire(mine, own.group)
     once, copied = said_once(
         evidence.x, evidence.node, hired.weight, np.column_stack([evidence.size, evidence.bucket, *said])

@@ -129,7 +129,8 @@ class Explanation:
     """Why an insight says what it says.
 
     Attributes:
-        basis: what nodes were judged by: ``own outcomes``, ``consensus``, ``pinned nodes`` or ``nothing``.
+        basis: what nodes were judged by: ``own outcomes``, ``consensus``, ``declared groups``, ``pinned nodes`` or
+            ``nothing``.
         consensus_share: how far the consensus of organisations still counts beside own outcomes, 0 to 1.
         own_outcomes: that nodes were judged by.
         nodes: those that matter most for this question, at most `SHOWN`.

@@ -28,9 +28,11 @@ _ANCHOR = {
     (Basis.OWN_OUTCOMES, None): f"own outcomes: {_SCORED}",
     (Basis.OWN_OUTCOMES, Anchored.OWN_OUTCOMES): f"own outcomes: {_SCORED}, and so was every other node",
     (Basis.OWN_OUTCOMES, Anchored.CONSENSUS): f"{_FEW} which are judged by what most organisations say",
+    (Basis.OWN_OUTCOMES, Anchored.GROUPS): f"{_FEW} which are judged by what most declared groups say",
     (Basis.OWN_OUTCOMES, Anchored.PINNED): f"{_FEW} which are judged by what the pinned nodes say",
     (Basis.OWN_OUTCOMES, Anchored.NOTHING): f"{_FEW} and nothing else does",
     (Basis.DEFAULT, Anchored.CONSENSUS): f"consensus: {_JUDGED} what most organisations say",
+    (Basis.DEFAULT, Anchored.GROUPS): f"declared groups: {_JUDGED} what most groups of one organisation say",
     (Basis.DEFAULT, Anchored.PINNED): f"pinned nodes: {_JUDGED} what those say that the operator pinned",
 }
 _NOTHING = "none: this node has no outcomes of its own, so nothing checks what the others say"
@@ -41,6 +43,7 @@ BASIS = {
     Anchored.OWN_OUTCOMES: "own outcomes",
     Anchored.CONSENSUS: "consensus",
     Anchored.PINNED: "pinned nodes",
+    Anchored.GROUPS: "declared groups",
 }
 """What an insight calls that which nodes were judged by."""
 
@@ -98,8 +101,8 @@ class Insight:
         disagreeing: nodes whose own outcomes near the question lie away from the estimate.
         calculations: estimate and weight of each calculation, by name.
         anchor: what the weights rest on, in words.
-        basis: what other nodes were judged by: ``own outcomes``, ``consensus`` (of organisations), ``pinned nodes`` or
-            ``nothing``.
+        basis: what other nodes were judged by: ``own outcomes``, ``consensus`` (of organisations), ``declared groups``,
+            ``pinned nodes`` or ``nothing``.
         heterogeneity_known: whether the spread between nodes could be estimated (it takes three nodes).
         abstained: why there is no answer; None when there is one.
         reach: how much was looked at.
