@@ -75,7 +75,8 @@ def section() -> list[str]:
     out = [
         "## What leaks",
         "",
-        f"`python -m benchmarks.audit {' '.join(found)} --json`: up to four sites a table and 200 subjects a site, "
+        f"`python -m benchmarks.audit {' '.join(found)} --json`: up to {max(len(one['sites']) for one in found.values())} "
+        f"sites a table and {max(s['subjects'] for one in found.values() for s in one['sites'].values())} subjects a site, "
         f"{first['shadows']} shadow emissions, epsilon {first['epsilon']:g} where noise is added. Membership: AUC (0.5 "
         "is chance) with its 95 % interval over subjects, the distance to the nearest packet alone, true positives in "
         "percent at false-positive rates of 0.1 % and 1 %, AUC of the most exposed tenth (chosen on other emissions). "
