@@ -12,6 +12,7 @@ import asyncio
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ __all__ = ["measure"]
 RAW = "raw"
 _KEEPER, _SENDER = key(30_002), key(30_003)
 _FETCH = 64
+_PATIENCE = 120.0
+"""Seconds until what was sent must have arrived."""
 
 
 def _node(url: str, identity: Any, guard: Any, shelf: PacketStore | None, roles: Role) -> NatsHolder:
@@ -64,10 +67,11 @@ def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
         receiver = Receiver(directory)
         holder = _node(url, _KEEPER, Guard([schema()]), PacketStore(), Role.EMIT | Role.ASK | Role.HOLD)
         await holder.start()
-        own, packets, raw_taken, done = ThreadPoolExecutor(1), make(3, 0, signatures, int(time.time())), 0, 0
+        own, packets, done = ThreadPoolExecutor(1), make(3, 0, signatures, int(time.time())), 0
+
+        counts = {"raw": 0}
 
         async def take_raw() -> None:
-            nonlocal raw_taken
             import nats.errors
 
             stream = holder._connection.client.jetstream()
@@ -76,10 +80,17 @@ def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
             while True:
                 try:
                     for message in await pull.fetch(_FETCH, timeout=1.0):
-                        raw_taken += len(message.data) // PACKET_BYTES
+                        counts["raw"] += len(message.data) // PACKET_BYTES
                         await message.ack()
-                except nats.errors.TimeoutError:
-                    continue
+                except nats.errors.Error:  # nothing came, or a request of before was in the way
+                    await asyncio.sleep(0.01)
+
+        async def until(there: Callable[[], bool], what: str) -> None:
+            end = time.monotonic() + _PATIENCE
+            while not there():
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{what}: the packets do not come ({counts}, {holder.problems})")
+                await asyncio.sleep(0.001)
 
         taking = asyncio.ensure_future(take_raw())
         said.send(None)
@@ -91,13 +102,11 @@ def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
             elif word == "spent":
                 answer = _spent()
             elif word == "wait":
-                while sum(holder.keeper.receipts.values()) - done < number:
-                    await asyncio.sleep(0.001)
+                await until(lambda end=done + number: sum(holder.keeper.receipts.values()) >= end, "ours")
                 done += number
             elif word == RAW:
-                while raw_taken < number:
-                    await asyncio.sleep(0.001)
-                raw_taken -= number
+                await until(lambda end=number: counts["raw"] >= end, "raw")
+                counts["raw"] -= number
             elif word == "home":
                 home = places(make(2, 0, CELLS, int(time.time())))[:1]
                 answer = await trips(partial(holder.fetch, schema().id, home, cap=256), number)
