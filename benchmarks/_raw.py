@@ -14,10 +14,11 @@ bytes once its bytes were counted. Security is that of the link: the same keys, 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -39,8 +40,8 @@ class Raw(Protocol):
     async def connect(self, place: str, secure: bool) -> None:
         """In the sending process."""
 
-    async def send(self, message: bytes, count: int) -> None:
-        """A message so many times; returns when all are acknowledged."""
+    async def send(self, messages: Sequence[bytes], count: int) -> None:
+        """So many messages, these in turn, all of one size; returns when all are acknowledged."""
 
     async def close(self) -> None:
         """End what ``connect`` began."""
@@ -102,10 +103,10 @@ class RawTls:
             self._lines[size] = line
         return self._lines[size]
 
-    async def send(self, message: bytes, count: int) -> None:
+    async def send(self, messages: Sequence[bytes], count: int) -> None:
         def run() -> None:
-            line, said = self._line(len(message)), bytearray(len(ACK))
-            windowed(count, lambda: line.sendall(message), lambda: _exactly(line, said) and None)
+            line, said, turn = self._line(len(messages[0])), bytearray(len(ACK)), itertools.cycle(messages)
+            windowed(count, lambda: line.sendall(next(turn)), lambda: _exactly(line, said) and None)
 
         await in_thread(run)
 
@@ -166,10 +167,10 @@ class RawZeroMq:
         self._dealer = self._socket(self._zmq.DEALER, secure)
         self._dealer.connect(f"tcp://{place}")
 
-    async def send(self, message: bytes, count: int) -> None:
-        dealer = self._dealer
+    async def send(self, messages: Sequence[bytes], count: int) -> None:
+        dealer, turn = self._dealer, itertools.cycle(messages)
         await in_thread(
-            windowed, count, lambda: dealer.send(message, copy=False), lambda: dealer.recv(copy=False) and None
+            windowed, count, lambda: dealer.send(next(turn), copy=False), lambda: dealer.recv(copy=False) and None
         )
 
     async def close(self) -> None:
@@ -221,7 +222,7 @@ class RawGrpc:
             self._channel = grpc.aio.insecure_channel(place, options=options)
         self._stream = self._channel.stream_stream("/" + "/".join(self._METHOD))()
 
-    async def send(self, message: bytes, count: int) -> None:
+    async def send(self, messages: Sequence[bytes], count: int) -> None:
         room = asyncio.Semaphore(CREDIT_FRAMES)
 
         async def read() -> None:
@@ -230,7 +231,7 @@ class RawGrpc:
                 room.release()
 
         reading = asyncio.create_task(read())
-        for _ in range(count):
+        for message in itertools.islice(itertools.cycle(messages), count):
             await room.acquire()
             await self._stream.write(message)
         await reading
@@ -281,13 +282,13 @@ class RawFlight:
         else:
             self._client = flight.FlightClient(f"grpc+tcp://{place}")
 
-    async def send(self, message: bytes, count: int) -> None:
+    async def send(self, messages: Sequence[bytes], count: int) -> None:
         import pyarrow.flight as flight
 
         from outroute.transports.flight_tables import batch_of, table_schema
 
         def run() -> None:
-            batch = batch_of(message)
+            batches = [batch_of(message) for message in messages]
             if self._ends is None:
                 self._ends = self._client.do_put(flight.FlightDescriptor.for_path("raw"), table_schema())
             writer, reader = self._ends
@@ -300,7 +301,7 @@ class RawFlight:
 
             reading = threading.Thread(target=read)
             reading.start()
-            for _ in range(count):
+            for batch in itertools.islice(itertools.cycle(batches), count):
                 room.acquire()
                 writer.write_batch(batch)
             reading.join()

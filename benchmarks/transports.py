@@ -9,7 +9,7 @@ before had:
 * ``link``: frames arrive, are taken apart, every packet gets its receipt; nothing is checked or kept. This is the
   figure *with verification off*.
 * ``checked``: every rule of the specification but the signature.
-* ``memory``: kept in memory. ``durable``: kept on disk, with one durable commit for each frame.
+* ``memory``: kept in memory. ``durable``: kept on disk, frames that wait together in one durable commit.
 * ``verified``: checked with signatures, not kept. This is the figure *with verification on*.
 * ``all``: checked with signatures and kept on disk: what a node does.
 
@@ -51,6 +51,7 @@ from outroute.store import PacketStore
 from outroute.transports import FRAME_PACKETS, Frame, Guard, Kind, LocalNetwork, Receipt, decode, encode
 from outroute.transports.contract import CREDIT_FRAMES
 from outroute.transports.keeper import Keeper
+from outroute.transports.linking import LinkBase
 from outroute.transports.registry import link_of
 
 STAGES = ("link", "checked", "memory", "durable", "verified", "all")
@@ -154,6 +155,9 @@ class Receiver:
     def handle(self, sender: bytes, frame: bytes) -> list[bytes]:
         return self.keeper.handle(frame, sender)  # type: ignore[no-any-return]
 
+    def handle_all(self, jobs: Sequence[tuple[bytes, bytes]]) -> list[list[bytes]]:
+        return self.keeper.handle_all(jobs)  # type: ignore[no-any-return]
+
 
 def _spent() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -180,6 +184,8 @@ def _receive(way: Way, directory: str, said: Any, signatures: int) -> None:
         loop = asyncio.get_running_loop()
         receiver = Receiver(directory)
         link = link_of(way.url)(RECEIVER, handle=receiver.handle, endpoint_of=lambda _: None, secrets=SECRETS)
+        if isinstance(link, LinkBase):
+            link.worker.handle_all = receiver.handle_all  # as a member does
         raw = None if way.raw is None else way.raw()
         said.send((await link.listen(), None if raw is None else await raw.serve(way.secure)))
         packets = make(3, 0, signatures, int(time.time()))
@@ -269,7 +275,10 @@ async def _rounds(request: Callable[[bytes], Any], tell: Callable[[str], Any], r
     rates: dict[str, list[float]] = {stage: [] for stage in ("raw", *size.stages)}
     busy: dict[str, list[float]] = {stage: [] for stage in ("raw", *size.stages)}
     ceilings: list[tuple[float, ...]] = []
-    message = bytes(FRAME_PACKETS * PACKET_BYTES)
+    size_of = FRAME_PACKETS * PACKET_BYTES
+    messages = [
+        bytes([number]) * size_of for number in range(min(size.moved, 64))
+    ]  # as ours: not one that stays cached
     counts = dict.fromkeys(STAGES, size.checked) | {
         "link": size.moved,
         "verified": size.verified,
@@ -292,7 +301,7 @@ async def _rounds(request: Callable[[bytes], Any], tell: Callable[[str], Any], r
                 frames = frames_of(first, counts[stage])
                 first += counts[stage] * FRAME_PACKETS
             elif raw is not None:
-                await timed("raw", size.moved * FRAME_PACKETS, partial(raw.send, message, size.moved))
+                await timed("raw", size.moved * FRAME_PACKETS, partial(raw.send, messages, size.moved))
             await tell(stage)
             before = await tell("ceiling") if stage == "verified" else ()
             await timed(stage, len(frames) * FRAME_PACKETS, partial(_push, request, frames))
@@ -357,7 +366,7 @@ async def one(way: Way, size: Size) -> dict[str, Any]:
             smallest = encode(Frame(kind=Kind.COMPARE, schema=schema().id))
             found["trip"] = _spread(await trips(lambda: request(smallest), size.questions))
             if raw is not None:
-                found["raw"] |= _spread(await trips(lambda: raw.send(bytes(PACKET_BYTES), 1), size.questions))
+                found["raw"] |= _spread(await trips(lambda: raw.send([bytes(PACKET_BYTES)], 1), size.questions))
         finally:
             await link.close()
             if raw is not None:
