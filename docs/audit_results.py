@@ -75,7 +75,7 @@ def section() -> list[str]:
     out = [
         "## What leaks",
         "",
-        f"`python -m benchmarks.audit {' '.join(found)} --json`: up to {max(len(one['sites']) for one in found.values())} "
+        f"`python -m benchmarks.audit {' '.join(found)} --json` (`--shadows` and `--subjects` as said here): up to {max(len(one['sites']) for one in found.values())} "
         f"sites a table and {max(s['subjects'] for one in found.values() for s in one['sites'].values())} subjects a site, "
         f"{first['shadows']} shadow emissions, epsilon {first['epsilon']:g} where noise is added. Membership: AUC (0.5 "
         "is chance) with its 95 % interval over subjects, the distance to the nearest packet alone, true positives in "
@@ -222,7 +222,9 @@ def figures() -> list[str]:
         ("second look after a withdrawal adds, dB", ("differencing", "gain_reemitted_db"), signed),
         ("worth, AUC", ("utility", "auc"), lambda v: number(v, 3)),
     ]
-    shown = [s for s in settings if s == "single records" or s.endswith((" 5", " 20")) or "private" in s]
+    shown = [
+        s for s in settings if s == "single records" or s.endswith((" 5", " 20")) or "private" in s or "noise" in s
+    ]
     rows = [[claim, *(_claim(found, setting, path, show) for setting in shown)] for claim, path, show in claims]
     out = _lines(["measured", *shown], rows)
     rows = []
