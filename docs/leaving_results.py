@@ -173,7 +173,8 @@ def cohorts() -> list[str]:
         out += [
             "Checked with other draws, and attackers who allow for the noise:",
             "",
-            f"`python -m benchmarks.cohorts --seed {found['seed']} --repeats {found['repeats']} --json`",
+            '`python -m benchmarks.cohorts --ways "k=5" "k=10, noise 0.1, dissent 2" '
+            f"--seed {found['seed']} --repeats {found['repeats']} --json`",
             "",
             *_ways(found),
         ]
