@@ -19,7 +19,7 @@ from outroute.node.discretion import Discretion, cover, groups_of
 from outroute.node.electing import Electing
 from outroute.node.local import guard_for, join_local
 from outroute.schema import OutcomeKind, Schema, drawn_landmarks, encode, facet_index
-from outroute.store import Event
+from outroute.store import Event, Journal
 from outroute.transports import LocalNetwork
 
 from .making import ALL_LEAVE, NOW, QUESTION, Clock, filled, identity, network_of, schema_of, table_of
@@ -114,7 +114,11 @@ def test_other_ways_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("how", [Discretion(group=4), Discretion(dummies=3)], ids=["coarse", "dummies"])
-def test_a_discreet_node_asks_more_remembers_it_and_answers(how: Discretion, tmp_path: Path) -> None:
+def test_a_discreet_node_asks_more_remembers_it_and_answers(
+    how: Discretion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The same dummies in every run of the test; that a directory keeps its secret is what test_a_secret_stays shows.
+    monkeypatch.setattr(Journal, "derived", lambda _, label: SECRET)
     schema, clock = replace(schema_of(BINARY), landmarks=drawn_landmarks(schema_of(BINARY).fields, 24)), Clock()
     network = LocalNetwork(clock=clock)
     with network_of(schema, clock=clock, network=network) as nodes:
@@ -149,3 +153,13 @@ def test_a_budget_and_discretion_exclude_each_other() -> None:
     with pytest.raises(DataError) as caught:
         Node(schema_of(BINARY), electing=Electing(budget=5), discretion=Discretion(dummies=1), clock=lambda: NOW)
     assert caught.value.code == "data.questions"
+
+
+def test_a_secret_stays(tmp_path: Path) -> None:
+    found = []
+    for place in ("a", "a", "b"):
+        journal = Journal(tmp_path / place, schema_id=bytes(32), width=3, now=NOW)
+        found.append((journal.derived(b"x"), journal.derived(b"y")))
+        journal.close()
+    assert found[0] == found[1] != found[2]
+    assert found[0][0] != found[0][1]
