@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from outroute.audit import reading
 from outroute.cli._common import out, print_table
+
+if TYPE_CHECKING:
+    from outroute.audit.reading import Row
 
 __all__ = ["show_audit"]
 
 
 def show_audit(found: Mapping[str, Any]) -> None:
     """Tables, then what matters most in words."""
+    from rich.table import Table
+
+    from outroute.audit import reading  # loads scipy, which --help can do without
+
     _table(
         "Was this person among them? (0.5 is chance)",
         ("AUC (95 % interval)", "found at 0.1 % false alarms", "at 1 %", "worst tenth, AUC", "worth (AUC or R2)"),
@@ -28,8 +34,6 @@ def show_audit(found: Mapping[str, Any]) -> None:
         ("attack", "error", "best public guess", "above it"),
         reading.reconstruction_rows(found),
     )
-    from rich.table import Table
-
     table = Table(title="Other attacks", title_justify="left", title_style="bold")
     for name in ("attack", "setting", "found"):
         table.add_column(name)
@@ -40,7 +44,7 @@ def show_audit(found: Mapping[str, Any]) -> None:
         out.print(text, markup=False, highlight=False)
 
 
-def _table(title: str, columns: tuple[str, ...], rows: list[reading.Row]) -> None:
+def _table(title: str, columns: tuple[str, ...], rows: list[Row]) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", title_style="bold")
