@@ -14,8 +14,9 @@ Sites ask about their test cases with what their peers' training rows became. Wa
     nothing          no packets
 
 Twice: `alone`, an asker without records of its own, so that all rests on packets; and `beside`, with its own training
-rows, as in the other trials. The grids were written down before any run, from what is known of the matter: the hour of
-departure, the season, the airport and the weather; the kind of chest pain, pain under exercise, age and sex. Noise is
+rows, as in the other trials. Grids come from what is known of the matter: the hour of departure, the season, the
+airport and the weather; the kind of chest pain, pain under exercise, age and sex. Those of heart were written down
+before any run; those of the flights after several grids had been looked at on one split. Noise is
 drawn from the distribution that OpenDP draws from, seeded. Elections weigh packets as a node does. The margin of 0.03
 AUC was written down before any run. Differences are paired by site and split, averaged over sites that have 10 of each
 class in their test sets, with Nadeau-Bengio intervals over splits.
