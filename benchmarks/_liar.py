@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,9 @@ class Liar(MeshTransport):
             self.shelf.put(mine, read.packets[keep], bucket_seconds=seconds, now=self._now())
         receipts = np.full((len(names), 2), (Receipt.DURABLE, 0), dtype=np.uint8)
         return [encode(Frame(kind=Kind.RECEIPTS, sequence=read.sequence, cause=read.cause, receipts=receipts))]
+
+    def _receive_all(self, jobs: Sequence[tuple[bytes, bytes]]) -> list[list[bytes]]:
+        return [self._receive(sender, frame) for sender, frame in jobs]
 
     async def _repair_if_changed(self) -> None:
         """Hand nothing over."""

