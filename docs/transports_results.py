@@ -27,10 +27,11 @@ def section() -> list[str]:
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
     ways: dict[str, Any] = {name: one for name, one in found.items() if name not in SIDES}
+    stages = [stage for stage in STAGES if any(stage in one for one in ways.values())]
     out = [
         "## Transports",
         "",
-        "`python -m benchmarks.transports --json`",
+        f"`python -m benchmarks.transports --json --stages {' '.join(stages)}`, one transport after the other (`--only`).",
         "",
         f"Two processes on {found['cores']} cores, 128 packets of 512 bytes in a frame, {found['credit']} frames on their way, "
         f"each acknowledged. *Raw* is the bare library moving 64 KiB messages in the same pattern, with the same "
@@ -38,11 +39,11 @@ def section() -> list[str]:
         "verification off; *checked* adds every rule but the signature; *memory* and *durable* keep the packets too; "
         "*verified* is checked with signatures; *all* is what a node does: checked, verified, on disk. Packets per second:",
         "",
-        "| transport | raw | " + " | ".join(STAGES) + " |",
-        "|---|---|" + "---|" * len(STAGES),
+        "| transport | raw | " + " | ".join(stages) + " |",
+        "|---|---|" + "---|" * len(stages),
     ]
     for name, one in ways.items():
-        rates = [rate(one.get(stage, {}).get("per_second")) for stage in ("raw", *STAGES)]
+        rates = [rate(one.get(stage, {}).get("per_second")) for stage in ("raw", *stages)]
         out.append(f"| {name} | " + " | ".join(rates) + " |")
     out += [
         "",
