@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ssl
 
@@ -275,6 +276,39 @@ async def test_one_node_cannot_take_all_connections() -> None:
         assert sum(isinstance(one, UnreachableError) for one in done) == 4 - tls_module.CALLERS_PER_NODE
         assert pair.bert.dropped["full"] == 4 - tls_module.CALLERS_PER_NODE
         assert await pair.caller(EVE).request(BERT.id, b"x")
+
+
+@asynchronous
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_connection_that_begins_while_the_link_closes_is_shut(
+    monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Closed in the very moment between a connection and the first step of who serves it, or during its handshake."""
+    closing: list[asyncio.Task[None]] = []
+    async with Pair() as pair:
+        accept = pair.bert._accept
+
+        def close() -> None:
+            step = pair.bert.close().__await__()
+            with contextlib.suppress(StopIteration):
+                next(step)  # as far as its first wait: what stood in its way is told to end
+            closing.append(asyncio.get_running_loop().create_task(pair.bert.close()))
+
+        def meanwhile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if moment == "before":
+                close()
+            accept(reader, writer)
+            if moment == "after":
+                close()
+
+        pair.bert._server.close()  # type: ignore[union-attr]
+        monkeypatch.setattr(pair.bert, "_accept", meanwhile)
+        pair.where = await pair.bert.listen()
+        reader, writer = await pair.stranger()
+        async with asyncio.timeout(20):
+            assert await reader.read(10) == b""
+        writer.transport.abort()
+        await asyncio.gather(*closing)
 
 
 @asynchronous

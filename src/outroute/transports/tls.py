@@ -125,9 +125,14 @@ class TlsLink(LinkBase):
         return f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed:  # its handshake was under way when the link was closed
+            _shut(writer)
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step runs nothing of itself, no `finally` either.
+        task.add_done_callback(lambda _: _shut(writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         sender = b""
@@ -150,7 +155,6 @@ class TlsLink(LinkBase):
         finally:
             if sender:
                 self.leave(sender)
-            _shut(writer)
 
     async def _answer(
         self, sender: bytes, key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -204,6 +208,7 @@ class TlsLink(LinkBase):
 
     async def close(self) -> None:
         """See ``MemberLink.close``."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         ending = list(self._tasks)
