@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import audit_results as audit
+import elections_results as elections
 import hostile_results as hostile
 import leaving_results as leaving
 import private_results
@@ -214,7 +215,7 @@ def main() -> None:
     out += leaving.tiny()
     out += leaving.questions()
     out += leaving.cohorts()
-    out += plain("failover", "Killing real processes")
+    out += elections.failover()
     out += plain("nats_cluster", "A NATS cluster whose leaders are killed")
     out += plain("gateway", "A gateway with thousands of devices", "--devices 2000 ")
     out += hostile.partition()
@@ -226,11 +227,12 @@ def main() -> None:
     out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip")
     out += hostile.breakdown()
     out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 3")
-    out += plain("trust", "Trust, outcome after outcome", "heart opt azpro flights beijing ")
-    out += plain("drift", "Drift")
+    out += elections.hire()
+    out += elections.trust()
+    out += elections.survive()
+    out += elections.drift()
     out += plain("paths", "Paths", "--nodes 100000 ")
     out += plain("elections", "Elections for one question", "--packets 100000 --nodes 1000 ")
-    out += plain("hire", "Hire")
     out += audit.section()
     audit.write_page()
     notes = HERE / "results_notes.md"
