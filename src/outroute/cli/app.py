@@ -27,6 +27,7 @@ from outroute.cli.serve import node
 from outroute.cli.shares import shares_app
 from outroute.cli.swarm import swarm
 from outroute.cli.transports import transports
+from outroute.cli.walls import walls
 from outroute.cli.withdraw import correct, erase, withdraw
 
 __all__ = ["app"]
@@ -62,7 +63,7 @@ def _root(
 _TRY, _NODE, _LEAVE, _LOOK = "Try it", "Run a node", "Decide what leaves, and take it back", "Agree and look inside"
 app.command(rich_help_panel=_TRY)(demo)
 app.command(rich_help_panel=_TRY)(evaluate)
-app.command(rich_help_panel=_TRY)(audit)
+app.command(rich_help_panel=_TRY)(walls)
 app.command(rich_help_panel=_TRY)(audit)
 app.command(rich_help_panel=_NODE)(node)
 app.command(rich_help_panel=_NODE)(gateway)

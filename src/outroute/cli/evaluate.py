@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from outroute.packet import PacketArray
     from outroute.schema import Schema
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "floor_of"]
 
 
 @handled
@@ -128,7 +128,7 @@ def evaluate(
             split_names(columns),
             delimiter,
         )
-    k = _floor(k, data.schema)
+    k = floor_of(k, data.schema)
     if peers is not None:
         peers = _accepted(peers, data.schema)
     elif len(data.sites) < 2:
@@ -176,7 +176,7 @@ def evaluate(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _floor(k: int | None, schema: Schema) -> int:
+def floor_of(k: int | None, schema: Schema) -> int:
     """Subjects in a packet: what was asked for, if the schema allows it."""
     least = schema.privacy.k
     if k is not None and schema.privacy.epsilon is not None:

@@ -5,7 +5,20 @@ outcome routing on the same data, with a verdict rule that was written down befo
 wins where it does.
 """
 
-from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Step, Tell, Wall, Winner
+from outroute.walls.base import CannotRunError, Curve, Figure, Found, Part, Plan, Score, Step, Tell, Wall, Winner
 from outroute.walls.deployment import Deployment
 
-__all__ = ["Curve", "Deployment", "Figure", "Found", "Part", "Plan", "Score", "Step", "Tell", "Wall", "Winner"]
+__all__ = [
+    "CannotRunError",
+    "Curve",
+    "Deployment",
+    "Figure",
+    "Found",
+    "Part",
+    "Plan",
+    "Score",
+    "Step",
+    "Tell",
+    "Wall",
+    "Winner",
+]

@@ -11,15 +11,23 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from outroute.errors import OutrouteError
 from outroute.walls.deployment import Deployment
 
 if TYPE_CHECKING:
     from outroute.datasets import Dataset
 
-__all__ = ["Curve", "Figure", "Found", "Part", "Plan", "Score", "Step", "Tell", "Wall", "Winner"]
+__all__ = ["CannotRunError", "Curve", "Figure", "Found", "Part", "Plan", "Score", "Step", "Tell", "Wall", "Winner"]
 
 Tell = Callable[[str], None]
 """Told what is being done, for people; never changes a result."""
+
+
+class CannotRunError(OutrouteError):
+    """Raised by ``Wall.steps`` (or a step) when this table does not allow the wall; the message is the reason."""
+
+    def __init__(self, message: str, *, code: str = "walls.cannot") -> None:
+        super().__init__(message, code=code)
 
 
 class Winner(StrEnum):
@@ -33,6 +41,10 @@ class Winner(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What is to be measured, the same for every wall.
+
+    All five together must stay under 3 minutes with `quick`, and under 40 without, on heart and two cores: each wall
+    takes about 30 seconds with `quick` and 7 minutes without. A step of more than a minute is better two steps, so
+    that what is done is kept and the time that is left can be told.
 
     Attributes:
         dataset: the user's table; its schema, with its floor of subjects in a packet, is the one of every wall.
@@ -61,7 +73,8 @@ class Step:
         key: unique within the wall, stable between runs: letters, digits, "-", "." and "/".
         text: what is being done, for people ("split 3 of 20: federated averaging").
         cost: seconds that it takes, roughly; only for the time that is left.
-        run: does it; returns JSON. Calls `tell` when it takes longer than two seconds.
+        run: does it; returns JSON (NumPy's scalars and arrays are taken too; a figure that is not finite becomes
+            null). Calls `tell` when it takes longer than two seconds. What `conclude` gets has been through JSON.
     """
 
     key: str
@@ -190,7 +203,11 @@ class Wall(Protocol):
     needs: Sequence[str]
 
     def steps(self, plan: Plan) -> Sequence[Step]:
-        """The work, in the order in which it is done; the same plan gives the same steps."""
+        """The work, in the order in which it is done; the same plan gives the same steps.
+
+        Raises:
+            CannotRunError: this table does not allow it; it is reported as skipped, with this reason.
+        """
         ...
 
     def conclude(self, plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Found:
