@@ -149,8 +149,12 @@ def test_in_one_organisation_most_declared_groups_decide() -> None:
     grouped = weighed(models, fleet)
     assert grouped.hired.anchor is Anchored.GROUPS
     assert grouped.hired.weight[~liars].min() > grouped.hired.weight[liars].max()
+    # Nor do nodes that nobody certifies take the operator's word away by being many.
+    assert weighed(models, {}).hired.anchor is Anchored.GROUPS
+    assert weighed(None, {}).hired.anchor is Anchored.CONSENSUS
     # Where organisations certify them, these are asked.
-    assert weighed(models, {}).hired.anchor is Anchored.CONSENSUS
+    several = {node: b"one two three".split()[i % 3] for i, node in enumerate(nodes)}
+    assert weighed(models, several).hired.anchor is Anchored.CONSENSUS
 
 
 def test_two_strangers_without_outcomes_have_no_anchor() -> None:

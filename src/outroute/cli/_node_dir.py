@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
     from outroute.node import Node
     from outroute.node.approval import Rules
+    from outroute.node.electing import Electing
     from outroute.packet import PacketArray
     from outroute.schema import Schema, SchemaSignature
     from outroute.tables.mapping import TableMapping
 
 __all__ = [
+    "GROUPS_FILE",
     "RULES_FILE",
     "SCHEMA_FILE",
+    "electing_of",
     "keep_rules",
     "keep_schema",
+    "kept_groups",
     "kept_rules",
     "loaded_schema",
     "mapping_for",
@@ -40,6 +45,8 @@ __all__ = [
 SCHEMA_FILE, MARKS_FILE, SIGNATURES_FILE = "schema.toml", "schema.landmarks", "schema.signatures"
 RULES_FILE = "approve.toml"
 """The rules by which a node approves by itself."""
+GROUPS_FILE = "groups.csv"
+"""Groups of nodes that the operator has declared."""
 
 
 def open_node(directory: Path, schema: Path | None = None, *, restored: bool = False) -> Node:
@@ -57,7 +64,13 @@ def open_node(directory: Path, schema: Path | None = None, *, restored: bool = F
 
     loaded = prepare(directory, schema)
     try:
-        node = Node(loaded, data_dir=directory, approval=kept_rules(directory), restored=restored)
+        node = Node(
+            loaded,
+            data_dir=directory,
+            approval=kept_rules(directory),
+            restored=restored,
+            electing=electing_of(directory),
+        )
     except StoreError as error:
         if error.code == "store.locked":
             raise StoreError(
@@ -98,6 +111,21 @@ def kept_rules(directory: Path) -> Rules | None:
 
     rules = directory / RULES_FILE
     return load_rules(rules) if rules.exists() else None
+
+
+def kept_groups(directory: Path) -> dict[bytes, str]:
+    """The groups declared for a node, by node id."""
+    from outroute.node.groups import load_groups
+
+    kept = directory / GROUPS_FILE
+    return load_groups(kept) if kept.exists() else {}
+
+
+def electing_of(directory: Path, base: Electing | None = None) -> Electing:
+    """How a node elects: `base` (default: as if nothing were said), with the groups declared in its directory."""
+    from outroute.node.electing import Electing
+
+    return replace(base or Electing(), groups=kept_groups(directory))
 
 
 def prepare(directory: Path, schema: Path | None) -> Schema:

@@ -13,6 +13,7 @@ from outroute.cli.demo import demo
 from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
 from outroute.cli.gateway import gateway
+from outroute.cli.groups import groups
 from outroute.cli.leave import distil, publish
 from outroute.cli.log import log_app
 from outroute.cli.node import ask, confirm, observe, receive, status
@@ -74,6 +75,7 @@ app.command(rich_help_panel=_NODE)(confirm)
 app.command(rich_help_panel=_NODE)(paths)
 app.command(rich_help_panel=_NODE)(pin)
 app.command(rich_help_panel=_NODE)(unpin)
+app.command(rich_help_panel=_NODE)(groups)
 app.command(rich_help_panel=_NODE)(status)
 app.command(rich_help_panel=_NODE)(peers)
 app.command(rich_help_panel=_NODE)(doctor)

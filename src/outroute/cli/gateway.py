@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from outroute.cli._common import handled, say, warn, working
-from outroute.cli._node_dir import RULES_FILE, mapping_for, prepare
+from outroute.cli._node_dir import RULES_FILE, electing_of, mapping_for, prepare
 from outroute.cli._options import Json, MappingFile, Time
 from outroute.cli._settings import Settings
 from outroute.cli.serve import Stop, served, show
@@ -141,7 +141,7 @@ def gateway(
             data_dir,
             joining=joining,
             rules=data_dir / RULES_FILE,
-            electing=settings.electing(),
+            electing=electing_of(data_dir, settings.electing()),
             secret_file=settings.secret(data_dir) if joining.secrets.known else None,
         )
     made = Gateway(

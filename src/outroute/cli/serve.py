@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, warn, working
-from outroute.cli._node_dir import RULES_FILE, prepare
+from outroute.cli._node_dir import RULES_FILE, electing_of, prepare
 from outroute.cli._options import Json
 from outroute.cli._settings import Settings
 from outroute.errors import DataError, MissingExtraError
@@ -156,7 +156,7 @@ def node(
         "questions": questions,
     }
     settings = Settings.kept(data_dir, given)
-    electing, joining = settings.electing(), settings.joining(data_dir, loaded)
+    electing, joining = electing_of(data_dir, settings.electing()), settings.joining(data_dir, loaded)
     discretion = settings.discretion()
     log_to(sys.stderr, levels[log_level])
     with working("Joining"):

@@ -38,8 +38,8 @@ class Electing:
         packets: let elections decide how far each packet counts; without them everybody counts the same.
         pinned: ids of nodes that the operator trusts whatever they say.
         budget: packets to fetch for a question at most, those that are expected to help most; None: all of its cells.
-        groups: a group for each node by its id, such as a device's model. Where all nodes are of one or two
-            organisations, the consensus is one over these groups; nodes without one are a group together.
+        groups: a group for each node by its id, such as a device's model. Where fewer than three organisations
+            certify nodes, the consensus is one over these groups; nodes without one are a group together.
     """
 
     packets: bool = True
@@ -151,11 +151,13 @@ def elect_packets(
         rng: draws neighbourhoods.
         certified: organisation by node id.
         pinned: nodes that the operator trusts.
-        groups: declared groups by node id, looked at where there are fewer than three organisations.
+        groups: declared groups by node id, looked at where fewer than three organisations certify nodes: who is
+            certified by nobody cannot take the operator's word away by making many keys.
     """
     before = np.ones(evidence.n) if evidence.weight is None else evidence.weight
     organisation = organisations_of(evidence.nodes, certified or {})
-    grouped = bool(groups) and len(np.unique(organisation)) < SEVERAL
+    known = {} if certified is None else certified
+    grouped = bool(groups) and len({known[node] for node in evidence.nodes if node in known}) < SEVERAL
     if grouped:
         assert groups is not None
         organisation = organisations_of(evidence.nodes, {n: groups.get(n, "").encode() for n in evidence.nodes})
