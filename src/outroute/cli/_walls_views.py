@@ -118,32 +118,14 @@ def _plain(text: str) -> str:
 
 
 def _scores(title: str, scores: Sequence[Mapping[str, Any]]) -> Table:
+    from outroute.walls.report import pivot
+
+    shown = pivot(scores)
     table = Table(title=title, title_justify="left", title_style="bold")
-    for name in ("method", "measure"):
-        table.add_column(name)
-    for name in ("value", "95 % interval"):
-        table.add_column(name, justify="right")
+    table.add_column("method (95 % interval)")
+    for name in shown.columns:
+        table.add_column(_plain(name), justify="right")
     table.add_column("")
-    for score in scores:
-        interval = ""
-        if score["low"] is not None and score["high"] is not None:
-            interval = f"{number(score['low'])} to {number(score['high'])}"
-        what = "for comparison" if score["baseline"] else ""
-        table.add_row(
-            _plain(score["method"]),
-            _plain(score["metric"]),
-            number(score["value"]),
-            interval,
-            _plain("; ".join(text for text in (what, score["note"]) if text)),
-            style="bold" if score["ours"] else "",
-        )
+    for method, cells, notes, ours, _ in shown.rows:
+        table.add_row(_plain(method), *map(_plain, cells), _plain(notes), style="bold" if ours else "")
     return table
-
-
-def number(value: float | None) -> str:
-    """A figure with three digits that matter, large ones in full."""
-    if value is None:
-        return "-"
-    if value == 0 or 1e-3 <= abs(value) < 1_000:
-        return f"{value:,.3f}".rstrip("0").rstrip(".") if abs(value) >= 1 else f"{value:.3f}"
-    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.2e}"

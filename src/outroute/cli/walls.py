@@ -125,15 +125,18 @@ def walls(
     outroute walls visits.csv --outcome died --site hospital --walls communication --deployment ours.toml --json
     """
     from outroute.cli.evaluate import floor_of
-    from outroute.walls import Deployment, Plan, report, runner
+    from outroute.walls import Deployment, Plan, page, pictures, report, runner
     from outroute.walls.deployment import load_deployment
     from outroute.walls.state import DIGEST_CHARACTERS, State, digest_of
 
     started = clock.monotonic()
     names = _chosen(only)
     planned = Deployment() if deployment is None else load_deployment(deployment)
-    if html is not None and html.exists() and not html.is_dir():
-        raise DataError(f"'{html}' is a file; --html takes a folder", code="file.folder")
+    if html is not None:
+        pictures.require()
+        if html.exists() and not html.is_dir():
+            raise DataError(f"'{html}' is a file; --html takes a folder", code="file.folder")
+        html.mkdir(parents=True, exist_ok=True)
     groups = {"time": split_names(time), "subject": split_names(subject), "case": split_names(case)}
     with working("Reading the table"):
         data = read_dataset(
@@ -196,13 +199,15 @@ def walls(
         seconds=clock.monotonic() - started,
     )
     if html is not None:
-        html.mkdir(parents=True, exist_ok=True)
         text = json.dumps(found, ensure_ascii=False, allow_nan=False, indent=1)
-        write_files({html / "report.json": text + "\n"}, force=True)
+        page_text = page.render(found)
+        write_files({html / "report.json": text + "\n", html / "index.html": page_text}, force=True, private=True)
     if as_json:
         emit_json(found)
     else:
         show_walls(found)
+    if html is not None:
+        say(f"Report: {html / 'index.html'}")
     if done.interrupted:
         say(f"Stopped. What is done is kept in '{state.root}': the same command with --resume goes on.")
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Winner
 from outroute.walls.runner import Outcome, Run, Status
 from outroute.walls.state import plain
 
-__all__ = ["TITLES", "WINNERS", "headline", "to_json"]
+__all__ = ["TITLES", "WINNERS", "Pivot", "headline", "number", "pivot", "to_json"]
 
 TITLES = {
     "inversion": "Inversion",
@@ -26,6 +27,68 @@ WINNERS = {
     Winner.TIE.value: "neither",
 }
 """What winners are called in reports."""
+
+
+_ARROWS = {True: " ↑", False: " ↓", None: ""}
+
+
+def number(value: float | None) -> str:
+    """A figure with the digits that matter: three behind the point, large ones in full."""
+    if value is None:
+        return "-"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pivot:
+    """Scores as a table: a row for each method, a column for each metric.
+
+    Attributes:
+        columns: names of the metrics, with an arrow that says which way is better.
+        rows: the method, its cells, its notes, and whether it is ours, and for comparison only.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str], str, bool, bool]]
+
+
+def pivot(scores: Sequence[Mapping[str, Any]]) -> Pivot:
+    """Scores (as JSON) as a table, methods and metrics in the order in which they come; a second figure of the same
+    method and metric goes to a row of its own."""
+    columns = {one["metric"]: one["metric"] + _ARROWS[one["higher_is_better"]] for one in scores}
+    rows: list[tuple[str, dict[str, Mapping[str, Any]]]] = []
+    for one in scores:
+        for method, cells in rows:
+            if method == one["method"] and one["metric"] not in cells:
+                cells[one["metric"]] = one
+                break
+        else:
+            rows.append((one["method"], {one["metric"]: one}))
+
+    def cell(one: Mapping[str, Any] | None) -> str:
+        if one is None:
+            return ""
+        if one["low"] is None or one["high"] is None:
+            return number(one["value"])
+        return f"{number(one['value'])} ({number(one['low'])} to {number(one['high'])})"
+
+    def row(method: str, cells: Mapping[str, Mapping[str, Any]]) -> tuple[str, Sequence[str], str, bool, bool]:
+        notes = dict.fromkeys(one["note"] for one in cells.values() if one["note"])
+        baseline = all(one["baseline"] for one in cells.values())
+        text = "; ".join([*(["for comparison"] if baseline else []), *notes])
+        return (
+            method,
+            [cell(cells.get(name)) for name in columns],
+            text,
+            any(o["ours"] for o in cells.values()),
+            baseline,
+        )
+
+    return Pivot(columns=list(columns.values()), rows=[row(*one) for one in rows])
 
 
 def to_json(plan: Plan, run: Run, *, digest: str, command: str, seconds: float) -> dict[str, Any]:
