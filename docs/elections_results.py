@@ -254,7 +254,7 @@ def drift() -> list[str]:
         out += [
             f"## Drift: {name}",
             "",
-            f"`python -m benchmarks.drift {name} --json`: {found['rows']:,} rows, {len(found['periods'])} periods, k = {found['k']}, "
+            f"`python -m benchmarks.drift {name} --json`: {found['rows']:,} rows, {found['periods']} periods, k = {found['k']}, "
             f"{'with' if found['boosting'] else 'without'} boosting. Learn from the periods before, be asked about the next.",
             "",
             *_table(["what counts", *(metric.replace("_", "-") for metric in metrics)], means),
