@@ -19,6 +19,7 @@ from outroute.distill import Agreement, Grouping, blurred, distil, distil_single
 from outroute.schema import Distiller, Privacy, unit_scale
 
 if TYPE_CHECKING:
+    from outroute.audit.noisy import NoisySums
     from outroute.distill import Cohorts, Observations
     from outroute.schema import Schema
 
@@ -40,6 +41,7 @@ class Emission:
         facet: int64[m], number of the combination of exact-match facets.
         noise: standard deviation of noise on conditions, in unit scale; public, since it stands in the schema.
         flip: share of outcomes drawn by lot; public too.
+        noisy: under ``private``, the sums with noise that packets hold; None for cohorts.
         packet_of: int64[n], the packet that condenses each observation, -1 where it stayed at home. The truth: no
             attack reads it.
     """
@@ -52,6 +54,7 @@ class Emission:
     packet_of: NDArray[np.int64]
     noise: float = 0.0
     flip: float = 0.0
+    noisy: NoisySums | None = None
 
     def __len__(self) -> int:
         return len(self.size)

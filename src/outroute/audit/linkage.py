@@ -78,7 +78,7 @@ class Linkage:
 def link(
     schema: Schema, observations: Observations, emit: Emitter, rng: np.random.Generator, scale: FieldScale | None = None
 ) -> Links | None:
-    """Attack one site; None where nothing left.
+    """Attack one site; None where nothing left, and under ``private``, whose packets are there whoever is in them.
 
     Args:
         schema: the schema.
@@ -89,7 +89,7 @@ def link(
     """
     emission = emit(schema, observations, rng)
     rows = np.flatnonzero(emission.packet_of >= 0)
-    if not len(rows) or not len(emission):
+    if not len(rows) or not len(emission) or emission.noisy is not None:
         return None
     whole = unit_scale(schema, observations.codes)
     scale = scale or FieldScale.of(schema, whole)

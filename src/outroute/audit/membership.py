@@ -1,8 +1,8 @@
 """Membership inference: was this person's record among those that a site condensed?
 
 The attacker knows the record, its outcome, the schema, the distiller, k, and how records are spread (shadow data); it
-does not know who was in. Half of the subjects are drawn in, again and again; every draw is emitted; and an attack tells
-those who are in from those who are out.
+does not know who was in. Half of the subjects are drawn in, again and again; every draw is emitted; and an attack
+tells those who are in from those who are out.
 
 Source: Carlini, Chien, Nasr, Song, Terzis, Tramer, "Membership Inference Attacks From First Principles" (IEEE S&P
 2022), algorithm 1, the online attack. Departures: the statistics are those of packets (a model has a loss, packets have
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from outroute.distill import Observations
     from outroute.schema import Schema
 
-__all__ = ["SHADOWS", "Membership", "Pairs", "half_in", "judge", "likelihood_ratio", "membership_pairs"]
+__all__ = ["SHADOWS", "Membership", "Pairs", "half_in", "judge", "likelihood_ratio", "membership_pairs", "pairs_of"]
 
 SHADOWS = 64
 """Draws of half of the subjects. Carlini et al. use 256 models; with 64 the low rates of false positives are still
@@ -93,6 +93,7 @@ def membership_pairs(
     rng: np.random.Generator,
     *,
     shadows: int = SHADOWS,
+    coins: bool = False,
     step: Callable[[int, int], None] | None = None,
 ) -> Pairs | None:
     """Attack one site; judge several together with :func:`judge`.
@@ -103,6 +104,7 @@ def membership_pairs(
         emit: the distiller under attack.
         rng: draws who is in, and what the emitter draws.
         shadows: emissions, an even number, at least 8.
+        coins: see :func:`half_in`.
         step: told how many of them are done.
 
     Returns:
@@ -116,16 +118,25 @@ def membership_pairs(
         return None
     x = unit_scale(schema, rows.codes)
     scale = FieldScale.of(schema, x)
-    inside = half_in(len(people), shadows, rng)
+    inside = half_in(len(people), shadows, rng, coins=coins)
     found = []
     for number, chosen in enumerate(inside):
         emission = emit(schema, rows.take(np.flatnonzero(chosen[subject])), rng)
         found.append(traces(schema, scale, x, rows, emission))
         if step is not None:
             step(number + 1, shadows)
-    values = np.stack(found)
-    member = inside[:, subject]
-    ratio = likelihood_ratio(values, member)
+    return pairs_of(np.stack(found), inside, subject)
+
+
+def pairs_of(values: NDArray[np.float64], inside: NDArray[np.bool_], subject: NDArray[np.int64]) -> Pairs:
+    """Scores from the traces of every row in every emission.
+
+    Args:
+        values: float64[S, n, F]; the first grows with the distance to what could be the record's packet.
+        inside: bool[S, u], who was in; emissions as ``half_in`` pairs them.
+        subject: int64[n], of each row, from 0.
+    """
+    ratio = likelihood_ratio(values, inside[:, subject])
     return Pairs(
         ratio=_by_subject(ratio, subject, np.add),
         nearest=_by_subject(-values[:, :, 0], subject, np.maximum),
@@ -133,9 +144,17 @@ def membership_pairs(
     )
 
 
-def half_in(people: int, draws: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Who is in: bool[draws, people]. Draws come in pairs of complements, so everybody is in half of all draws."""
-    first = np.stack([rng.permutation(people) < people // 2 for _ in range(draws // 2)])
+def half_in(people: int, draws: int, rng: np.random.Generator, *, coins: bool = False) -> NDArray[np.bool_]:
+    """Who is in: bool[draws, people]. Draws come in pairs of complements, so everybody is in half of all draws.
+
+    Exactly half are in each, unless a coin is tossed for everybody: whether one is in then says nothing about the
+    others, and this is the difference that differential privacy bounds. (With exact halves somebody else is out when
+    one is in.) Without a bound to compare with, exact halves make for narrower intervals.
+    """
+    if coins:
+        first = rng.random((draws // 2, people)) < 0.5
+    else:
+        first = np.stack([rng.permutation(people) < people // 2 for _ in range(draws // 2)])
     return np.stack([first, ~first], axis=1).reshape(-1, people)
 
 

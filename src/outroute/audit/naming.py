@@ -19,10 +19,11 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from outroute.audit.emission import outcome_numbers
 from outroute.audit.traces import NOISE_REACH, could_hold
+from outroute.packet import region_of
 from outroute.schema import unit_scale
 
 if TYPE_CHECKING:
-    from outroute.audit.emission import Emitter
+    from outroute.audit.emission import Emission, Emitter
     from outroute.distill import Observations
     from outroute.schema import Schema
 
@@ -123,6 +124,9 @@ def name_members(
     x, y = unit_scale(schema, rows.codes), outcome_numbers(schema, rows.outcome)
     possible = could_hold(x, y, emission)
     possible &= rows.facet[:, None] == emission.facet[None, :]
+    possible &= emission.bucket[None, :] >= rows.bucket[:, None]
+    if emission.noisy is not None:
+        return _by_lot(schema, emission, truth, rows, packets, rng)
     values, means = np.hstack([x, y]), np.hstack([emission.x, emission.outcome])
     allowed = np.full(values.shape[1], tolerance + NOISE_REACH * emission.noise)
     allowed[x.shape[1] :] = 1.0 if emission.flip else tolerance
@@ -148,6 +152,40 @@ def name_members(
         solved=solved,
         packets=len(chosen),
         candidates=float(possible[:, chosen].sum(axis=0).mean()),
+    )
+
+
+def _by_lot(
+    schema: Schema,
+    emission: Emission,
+    truth: NDArray[np.int64],
+    rows: Observations,
+    packets: int,
+    rng: np.random.Generator,
+) -> Naming:
+    """Noisy sums leave nothing to solve: of a region's candidates of each class (of all, for a numeric outcome), as
+    many are named by lot as the packet counts."""
+    assert emission.noisy is not None
+    region = region_of(emission.noisy.schema, rows.codes)
+    kind = rows.outcome.astype(np.int64) if schema.outcome.has_classes else np.zeros(len(rows), dtype=np.int64)
+    counts = np.rint(np.maximum(emission.noisy.sums.sum(axis=0), 0.0)).astype(np.int64)
+    inside = truth >= 0
+    chosen = rng.permutation(np.unique(region))[:packets]
+    right = wrong = members = 0
+    for number in chosen.tolist():
+        for one in np.unique(kind).tolist():
+            held = np.flatnonzero((region == number) & (kind == one))
+            picked = rng.permutation(held)[: int(counts[number, one])]
+            members += int(inside[held].sum())
+            right, wrong = right + int(inside[picked].sum()), wrong + int((~inside[picked]).sum())
+    return Naming(
+        members=members,
+        named=right,
+        wrong=wrong,
+        strangers=wrong,
+        solved=0,
+        packets=len(chosen),
+        candidates=float(np.mean([int((region == number).sum()) for number in chosen.tolist()])),
     )
 
 

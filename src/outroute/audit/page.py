@@ -64,7 +64,9 @@ def render(found: Mapping[str, Any]) -> str:
         '<ul class="say">' + "".join(f"<li>{escape(text)}</li>" for text in reading.sentences(found)) + "</ul>",
         "<h2>Was this person among them?</h2>",
         "<p>Area under the curve of telling who was in from who was not, with its 95 % interval; 0.5 is chance. The "
-        "last column is what the same setting is worth for prediction (a light stand-in for the full trial).</p>",
+        "last column is what the same setting is worth for prediction (a light stand-in for the full trial), and its "
+        "paired difference to single records. Where a lifetime budget epsilon is promised, no attack whatever can do "
+        "better than the bound that stands beside.</p>",
         _figure(_bars(membership, 0.5, "AUC of membership inference", (0.45, 1.02))),
         _table(
             (

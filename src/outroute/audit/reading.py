@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +52,21 @@ def _settings(found: Values) -> list[tuple[str, str, Values]]:
 
 def _worth(of: Values) -> str:
     worth = of["utility"]
-    return number(worth["auc"], 3) if worth["auc"] is not None else number(worth["r2"], 3)
+    text = number(worth["auc"], 3) if worth["auc"] is not None else number(worth["r2"], 3)
+    less = worth.get("minus_single_records")
+    if less is None or not less["se"]:
+        return text
+    return f"{text} ({less['mean']:+.3f}, {less['low']:+.3f} to {less['high']:+.3f})"
+
+
+def _most(of: Values, value: float | None, show: Callable[[float | None], str]) -> str:
+    """A bound that no attack can pass, where there is one."""
+    return f", at most {show(value)}" if "bound" in of else ""
 
 
 def membership_rows(found: Values) -> list[Row]:
-    """Cells: AUC with interval, TPR at 0.1 %, at 1 %, worst tenth, utility."""
+    """Cells: AUC with interval, TPR at 0.1 %, at 1 % (each with its bound, if any), worst tenth, utility with its
+    difference to single records."""
     out = []
     for side, setting, of in _settings(found):
         one = of["membership"]
@@ -64,11 +74,11 @@ def membership_rows(found: Values) -> list[Row]:
             out.append(Row(side=side, setting=setting, cells=("too few", NOTHING, NOTHING, NOTHING, _worth(of))))
             continue
         ratio = one["likelihood_ratio"]
-        area = ratio["auc"]
+        area, most = ratio["auc"], of.get("bound", {"auc": None, "tpr": {}})
         cells = (
-            f"{number(area['value'], 3)} ({number(area['low'], 3)} to {number(area['high'], 3)})",
-            share(ratio["tpr"]["0.001"]["value"]),
-            share(ratio["tpr"]["0.01"]["value"]),
+            f"{number(area['value'], 3)} ({number(area['low'], 3)} to {number(area['high'], 3)})"
+            + _most(of, most["auc"], number),
+            *(share(found["value"]) + _most(of, most["tpr"].get(rate), share) for rate, found in ratio["tpr"].items()),
             number(one["worst_decile_auc"]["value"]),
             _worth(of),
         )
@@ -143,6 +153,11 @@ def other_rows(found: Values) -> list[tuple[str, str, str]]:
                     f"{one['outcome_gain_db']:+.2f} dB",
                 )
             )
+        one = of["sequence"]
+        if one is not None:
+            timed, plain = (one[name]["likelihood_ratio"]["auc"]["value"] for name in ("with_times", "without_times"))
+            text = f"membership AUC {number(timed)} for who knows when each came, {number(plain)} without times"
+            out.append(("as records arrive", setting, f"{text}; {share(one['left'])} of the records had left"))
         one = of["differencing"]
         if one is not None:
             out.append(
@@ -212,6 +227,11 @@ def sentences(found: Values) -> list[str]:
                     f"; who has the list of all candidates names {share(names['named'])} of the members, "
                     f"{share(names['precision'])} of the names right"
                 )
+            known = of.get("knows_all_others")
+            if known is not None:
+                text += f"; who knows all others reaches AUC {known['auc']['value']:.2f}"
+            if "bound" in of:
+                text += f"; no attack can do better than AUC {of['bound']['auc']:.2f}"
             out.append(text + ".")
     if "federated" in found:
         settings = found["federated"]["settings"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outroute.audit.accounting import DELTA
 from outroute.audit.addresses import enumerate_addresses
 from outroute.audit.attributes import attribute_gains, attributes
 from outroute.audit.clients import clients_of
@@ -20,13 +21,15 @@ from outroute.audit.inversion import available
 from outroute.audit.linkage import link, linked
 from outroute.audit.membership import judge, membership_pairs
 from outroute.audit.naming import name_members, named
+from outroute.audit.noisy import bounds, informed, join_informed
 from outroute.audit.questions import asked_cells, asked_discreetly, questioned
 from outroute.audit.reconstruction import reconstruct, summarise
 from outroute.audit.schemas import landmark_membership, schema_leaks
 from outroute.audit.scores import FieldScale, psnr, ssim
+from outroute.audit.sequence import sequence, sequences
 from outroute.audit.settings import Effort, Setting
 from outroute.audit.updates import update_pairs
-from outroute.audit.utility import federated_utility, packet_utility, utility_splits
+from outroute.audit.utility import against_first, federated_utility, packet_utility, utility_splits
 from outroute.datasets import Dataset, GroupKind
 from outroute.distill import Observations
 from outroute.errors import DataError
@@ -114,10 +117,12 @@ def audit(
         "shadows": effort.shadows,
         "epsilon": epsilon,
         "notes": notes,
+        "worth_subjects": max(effort.worth, effort.subjects),
         "packets": {},
     }
     with single_threaded():
-        splits = utility_splits(used, _rng(seed, "splits"), effort.repeats)
+        worth_of = _drawn(sites, replace(effort, subjects=max(effort.worth, effort.subjects)), seed)[0]
+        splits = utility_splits(worth_of, _rng(seed, "splits"), effort.repeats)
         for setting in settings:
             out["packets"][setting.name] = {"k": setting.k, "epsilon": setting.epsilon} | _attacked(
                 schema, used, setting, scale, effort, seed, side, tell
@@ -133,6 +138,7 @@ def audit(
         out["addresses"] = None if addresses is None else addresses.to_json()
         if federated:
             out["federated"] = _federated(schema, used, splits, scale, epsilon, effort, seed, side, tell)
+    against_first(out, "r2" if not schema.outcome.has_classes else "auc")
     return Found(values=out)
 
 
@@ -180,7 +186,7 @@ def _attacked(
     tell: Progress,
 ) -> dict[str, Any]:
     """Every attack on one way of emitting."""
-    emit, what = setting.emit, setting.name
+    emit, what, coins = setting.emit, setting.name, bool(setting.epsilon)
 
     def rng(purpose: str) -> np.random.Generator:
         return _rng(seed, what, purpose)
@@ -192,7 +198,7 @@ def _attacked(
     found: dict[str, Any] = {}
     draw = rng("membership")
     pairs = [
-        membership_pairs(schema, rows, emit, draw, shadows=effort.shadows, step=step("membership", name))
+        membership_pairs(schema, rows, emit, draw, shadows=effort.shadows, coins=coins, step=step("membership", name))
         for name, rows in each
     ]
     found["membership"] = judge([p for p in pairs if p is not None], rng("judge"))
@@ -217,7 +223,30 @@ def _attacked(
         if setting.k > 1
         else []
     )
+    found["sequence"] = None
+    if setting.arrive is not None and effort.watched:
+        draw, arrive = rng("sequence"), setting.arrive
+        seen = [
+            sequence(
+                schema,
+                rows,
+                arrive,
+                draw,
+                shadows=effort.watched,
+                packets=effort.packets,
+                coins=coins,
+                step=step("as records arrive", name),
+            )
+            for name, rows in each
+        ]
+        found["sequence"] = sequences(_some(seen), rng("judge sequence"))
     out: dict[str, Any] = {name: None if value is None else value.to_json() for name, value in found.items()}
+    if setting.epsilon:
+        out["bound"] = bounds(setting.epsilon)
+        draw = rng("informed")
+        known = [informed(schema, rows, emit, draw, draws=2 * effort.shadows) for _, rows in each]
+        judged = join_informed(_some(known), rng("judge informed"))
+        out["knows_all_others"] = None if judged is None else judged.to_json()
     if side:
         truth = {name: unit_scale(schema, rows.codes) for name, rows in each}
         shown = [(truth[name][g.rows], g.guess) for name, g in guesses.items() if g is not None]
@@ -324,7 +353,7 @@ def _federated(
             "membership": None if judged is None else judged.to_json(),
             "naming": solved.to_json(),
             "utility": worth.to_json(),
-        }
+        } | ({"bound": bounds(epsilon, DELTA)} if how.training.noise else {})
     rows = inversions(
         clients,
         scale,

@@ -87,7 +87,7 @@ def could_hold(x: NDArray[np.float64], outcome: NDArray[np.float64], emission: E
 def traces(
     schema: Schema, scale: FieldScale, x: NDArray[np.float64], rows: Observations, emission: Emission
 ) -> NDArray[np.float64]:
-    """Statistics of every record, float64[n, 9].
+    """Statistics of every record, float64[n, 9]; under ``private`` those of ``NoisySums``, float64[n, 3].
 
     In order: log distance to the nearest packet that could hold it; log distance to the nearest packet at all; log
     density of packets that could hold it; how many could; its place along the mean of all packets; log size of the
@@ -101,6 +101,8 @@ def traces(
         rows: the records with their outcomes.
         emission: packets of one site.
     """
+    if emission.noisy is not None:
+        return emission.noisy.traces(rows)
     outcome = outcome_numbers(schema, rows.outcome)
     n = len(x)
     if not len(emission):

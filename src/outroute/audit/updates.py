@@ -114,7 +114,8 @@ def update_pairs(
     """
     names = [name for name, c in clients.items() if len(np.unique(c.subject)) >= LEAST_ROWS]
     number = {name: np.unique(clients[name].subject, return_inverse=True)[1].reshape(-1) for name in clients}
-    inside = {name: half_in(int(number[name].max(initial=-1)) + 1, shadows, rng) for name in clients}
+    coins = bool(how.training.noise)  # there is a bound to compare with
+    inside = {name: half_in(int(number[name].max(initial=-1)) + 1, shadows, rng, coins=coins) for name in clients}
     start = new_net(next(iter(clients.values())).x.shape[1], how.classes, rng, hidden=how.hidden)
     values: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     for run in range(shadows):

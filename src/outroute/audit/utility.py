@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from outroute.audit.clients import clients_of
 from outroute.audit.updates import Federation, average
 from outroute.schema import unit_scale
+from outroute.trial.intervals import difference
 from outroute.trial.metrics import auc, log_loss, r2
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
     from outroute.distill import Observations
     from outroute.schema import Schema
 
-__all__ = ["Utility", "federated_utility", "packet_utility", "utility_splits"]
+__all__ = ["MARGIN", "REFERENCE", "Utility", "against_first", "federated_utility", "packet_utility", "utility_splits"]
 
 TEST_SHARE = 0.3
 """Of each site's subjects."""
-REPEATS = 5
-"""Splits."""
+REPEATS = 20
+"""Splits: as many as intervals need (DESIGN 10)."""
+MARGIN = 0.01
+"""AUC (R2) that a setting may lose against single records and still count as not worse, written down before any run."""
+REFERENCE = "single records"
+"""The setting that all others are compared with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,25 @@ class Utility:
         named = {"auc": self.auc, "log_loss": self.log_loss, "r2": self.r2}
         out: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in named.items()}
         return out | {"splits": [None if np.isnan(value) else value for value in self.splits]}
+
+
+def against_first(found: dict[str, Any], metric: str) -> None:
+    """Put beside every setting's worth its paired difference to single records, with Nadeau-Bengio intervals.
+
+    Args:
+        found: of an audit, changed in place; nothing is added where single records are not among its settings.
+        metric: "auc" or "r2", what ``splits`` holds.
+    """
+    if REFERENCE not in found["packets"]:
+        return
+    first = found["packets"][REFERENCE]["utility"]["splits"]
+    for of in (*found["packets"].values(), *found.get("federated", {}).get("settings", {}).values()):
+        worth = of["utility"]
+        if worth is first or len(worth["splits"]) != len(first):
+            continue
+        gaps = [float("nan") if a is None or b is None else a - b for a, b in zip(worth["splits"], first, strict=True)]
+        made = difference(gaps, metric=metric, margin=MARGIN, test_to_train=TEST_SHARE / (1 - TEST_SHARE))
+        worth["minus_single_records"] = made.to_json()
 
 
 Split = tuple[Mapping[str, "Observations"], Mapping[str, "Observations"]]

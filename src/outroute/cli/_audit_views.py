@@ -21,7 +21,13 @@ def show_audit(found: Mapping[str, Any]) -> None:
 
     _table(
         "Was this person among them? (0.5 is chance)",
-        ("AUC (95 % interval)", "found at 0.1 % false alarms", "at 1 %", "worst tenth, AUC", "worth (AUC or R2)"),
+        (
+            "AUC (95 % interval)",
+            "found at 0.1 % false alarms",
+            "at 1 %",
+            "worst tenth, AUC",
+            "worth (AUC or R2; less single records)",
+        ),
         reading.membership_rows(found),
     )
     _table(

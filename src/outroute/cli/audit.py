@@ -80,14 +80,18 @@ def audit(
     Every attack stands beside a guess that knows only public statistics
     (means of the site, of a class, of a cell): what it gains over that guess
     is what leaks. The attacker knows the schema, the projection, k, the
-    distiller, and how records are spread. The same attacks run on federated
-    averaging on the same records: one step, realistic epochs, with clipping
-    and noise, and with secure aggregation, where only sums are seen. What
-    each setting is worth stands beside it.
+    distiller, and how records are spread. Attacked are single records,
+    cohorts of k, cohorts as advised, and the distiller private at --epsilon,
+    which also has a bound that no attack can pass. The same attacks run on
+    federated averaging on the same records: one step, realistic epochs, with
+    clipping and noise (at the same epsilon), and with secure aggregation,
+    where only sums are seen. What each setting is worth stands beside it,
+    and how much less that is than single records.
 
     membership: was this person among them? 0.5 is chance.
     naming: who has the list of all candidates solves for the members.
     reconstruction: a record's values, in decibel above the best public guess.
+    as records arrive: membership over all that leaves, and when it leaves.
     linkage, attributes, differencing, questions, addresses, the schema file:
     docs/what-leaves.md says in plain words what each of them means.
 
@@ -140,7 +144,7 @@ def audit(
         found = run.audit(
             data.schema,
             run.observations_of(data),
-            settings.settings_of((1, size)),
+            settings.settings_of((1, size), epsilon=epsilon),
             epsilon=epsilon,
             effort=settings.QUICK if quick else None,
             seed=seed,
