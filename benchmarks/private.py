@@ -1,13 +1,16 @@
 """What differential privacy costs: AUC and log-loss with the distiller `private`, beside single records and cohorts.
 
     OUTROUTE_DATA=... python -m benchmarks.private flights heart --json
+    OUTROUTE_DATA=... python -m benchmarks.private flights --keep FILE --json   (may be stopped and called again)
 
 Sites ask about their test cases with what their peers' training rows became. Ways:
 
     records          one packet a record: what a schema with distiller `single` allows
+    fields           the same, of each record only the fields that make the cells: a grid says which fields matter,
+                     and this is what saying so is worth without any noise or cells
     cohorts          of 5 subjects
-    e0.5 ... e10     `private` with this epsilon, m = 1, one release, on the grid of cells in the middle
-    cells N          epsilon 1 on a smaller and a larger grid
+    e0.5 ... e10     `private` with this epsilon, m = 1, one release, on the table's grid of cells
+    cells N          epsilon 1 on other grids
     releases 12      epsilon 1, the rows dealt out to 12 releases in order of time: nothing is split, each has its noise
     split over 12    the same with epsilon / 12 in each release, as it would have to be were releases not accounted for
                      by subject
@@ -16,17 +19,20 @@ Sites ask about their test cases with what their peers' training rows became. Wa
 Twice: `alone`, an asker without records of its own, so that all rests on packets; and `beside`, with its own training
 rows, as in the other trials. Grids come from what is known of the matter: the hour of departure, the season, the
 airport and the weather; the kind of chest pain, pain under exercise, age and sex. Those of heart were written down
-before any run; those of the flights after several grids had been looked at on one split. Noise is
+before any run; those of the flights after several grids had been looked at on one split, and which of the three is the
+table's on two splits drawn with `--seed 500`, not on those that are reported. Noise is
 drawn from the distribution that OpenDP draws from, seeded. Elections weigh packets as a node does. The margin of 0.03
 AUC was written down before any run. Differences are paired by site and split, averaged over sites that have 10 of each
 class in their test sets, with Nadeau-Bengio intervals over splits.
 
 Flights: whole days, one in `--every` of them (default 4), `--victims` airlines a split in turn, own rows at most
-`--own`: fewer people make noise weigh more, not less.
+`--own`: fewer people make noise weigh more, not less. What is asked is a sample of at most `--asked` test cases of each
+site. To save time, flights leave out some ways that heart has (releases, and epsilons beside own records).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections import defaultdict
@@ -34,6 +40,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +48,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import options, show
 from outroute import datasets, trial
-from outroute.distill import Observations, distil, distil_private
+from outroute.distill import Observations, distil, distil_private, plan_of
 from outroute.elections import elect
 from outroute.identity import Identity
 from outroute.node.electing import elect_packets
@@ -68,8 +75,15 @@ GRIDS: dict[str, tuple[dict[str, int], ...]] = {
     ),
 }
 """Small, middle and large."""
-BESIDE = ("records", "cohorts", *(f"e{e}" for e in EPSILONS), "nothing")
+CHOSEN = {"flights": 2, "heart": 1}
+"""Which of them is the table's, on which all epsilons are tried."""
+BESIDE = {
+    "flights": ("records", "cohorts", "e1", "nothing"),
+    "heart": ("records", "cohorts", *(f"e{e}" for e in EPSILONS), "nothing"),
+}
 """Ways that are also asked beside own records."""
+LEFT_OUT: dict[str, tuple[str, ...]] = {"flights": ("e3", "releases", "split over"), "heart": ()}
+"""Beginnings of ways that a table does without."""
 
 
 class SeededNoise:
@@ -81,8 +95,19 @@ class SeededNoise:
     def laplace(
         self, values: NDArray[np.int64], scale: float, *, sensitivity: int, epsilon: Fraction
     ) -> NDArray[np.int64]:
+        del sensitivity, epsilon
         stop = -math.expm1(-1.0 / scale)
         return values + self._rng.geometric(stop, len(values)) - self._rng.geometric(stop, len(values))
+
+
+class NoNoise:
+    """Sums as they are: to be worked out once and given the noise of every epsilon in turn."""
+
+    def laplace(
+        self, values: NDArray[np.int64], scale: float, *, sensitivity: int, epsilon: Fraction
+    ) -> NDArray[np.int64]:
+        del scale, sensitivity, epsilon
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,24 +119,27 @@ class Way:
         epsilon: with a grid, of each release; else ignored.
         releases: how many.
         k: without a grid, subjects of a packet; 0 for no packets at all.
+        fields: names of the fields that single records show; None: all.
     """
 
     grid: Mapping[str, int] | None = None
     epsilon: str = "1"
     releases: int = 1
     k: int = 1
+    fields: tuple[str, ...] | None = None
 
 
 def ways(name: str) -> dict[str, Way]:
-    small, middle, large = GRIDS[name]
-    out = {"records": Way(), "cohorts": Way(k=5)}
-    out |= {f"e{epsilon}": Way(grid=middle, epsilon=epsilon) for epsilon in EPSILONS}
-    out |= {f"cells {math.prod(grid.values())}": Way(grid=grid) for grid in (small, large)}
-    out[f"releases {RELEASES}"] = Way(grid=middle, releases=RELEASES)
+    grids = GRIDS[name]
+    chosen = grids[CHOSEN[name]]
+    out = {"records": Way(), "fields": Way(fields=tuple(chosen)), "cohorts": Way(k=5)}
+    out |= {f"e{epsilon}": Way(grid=chosen, epsilon=epsilon) for epsilon in EPSILONS}
+    out |= {f"cells {math.prod(grid.values())}": Way(grid=grid) for grid in grids if grid is not chosen}
+    out[f"releases {RELEASES}"] = Way(grid=chosen, releases=RELEASES)
     # A sixth decimal: a twelfth of 1 has no end.
-    out[f"split over {RELEASES}"] = Way(grid=middle, releases=RELEASES, epsilon=f"{1 / RELEASES:.6f}")
+    out[f"split over {RELEASES}"] = Way(grid=chosen, releases=RELEASES, epsilon=f"{1 / RELEASES:.6f}")
     out["nothing"] = Way(k=0)
-    return out
+    return {way: how for way, how in out.items() if not way.startswith(LEFT_OUT[name])}
 
 
 def schema_of(schema: Schema, way: Way) -> Schema:
@@ -130,14 +158,50 @@ def schema_of(schema: Schema, way: Way) -> Schema:
     return replace(schema, privacy=promise, landmarks=grid_landmarks(schema.fields, way.grid))
 
 
-def packets_of(schema: Schema, way: Way, rows: trial.Rows, who: Identity, rng: np.random.Generator) -> PacketArray:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A site's training rows, encoded once for all ways.
+
+    Attributes:
+        codes: uint16[n, width].
+        outcome: float64[n].
+        order: int64[n], rows by time.
+        known: sums without noise by cells and number of releases, so that each is worked out once.
+    """
+
+    codes: NDArray[np.uint16]
+    outcome: NDArray[np.float64]
+    order: NDArray[np.int64]
+    known: dict[tuple[Any, ...], list[tuple[NDArray[np.int64], NDArray[np.int64]]]]
+
+    def observations(self) -> Observations:
+        zero = np.zeros(len(self.codes), dtype=np.int64)
+        everybody = np.arange(len(self.codes))
+        return Observations(codes=self.codes, outcome=self.outcome, subject=everybody, bucket=zero, facet=zero)
+
+    def releases(self, schema: Schema, way: Way) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Regions and sums of each release, without noise."""
+        assert way.grid is not None
+        key = (*way.grid.items(), way.releases)
+        if key not in self.known:
+            seen, made = self.observations(), []
+            for part in np.array_split(self.order, way.releases):
+                told = distil_private(schema, seen.take(part), np.ones(len(part), dtype=np.int64), NoNoise())
+                made.append((told.regions, told.sums))
+            self.known[key] = made
+        return self.known[key]
+
+
+def part_of(schema: Schema, rows: trial.Rows) -> Part:
+    order = np.arange(len(rows)) if rows.time is None else np.argsort(rows.time, kind="stable")
+    return Part(codes=encode(schema, rows.columns).codes, outcome=rows.y, order=order, known={})
+
+
+def packets_of(schema: Schema, way: Way, part: Part, who: Identity, rng: np.random.Generator) -> PacketArray:
     """What a site's training rows become, not signed: nobody here doubts who wrote them."""
-    codes, n = encode(schema, rows.columns).codes, len(rows)
-    zero = np.zeros(n, dtype=np.int64)
-    seen = Observations(codes=codes, outcome=rows.y, subject=np.arange(n), bucket=zero, facet=zero)
     bucket = schema.time.bucket(1_700_000_000)
     if way.grid is None:
-        made = distil(schema, seen, k=way.k).cohorts
+        made = distil(schema, part.observations(), k=way.k).cohorts
         return build(
             schema,
             author=who.public_key,
@@ -149,17 +213,19 @@ def packets_of(schema: Schema, way: Way, rows: trial.Rows, who: Identity, rng: n
             distiller=Distiller.COHORT,
             counts=None if made.counts is None else made.counts.astype(np.int64),
         )
-    order = np.arange(n) if rows.time is None else np.argsort(rows.time, kind="stable")
-    noise, out = SeededNoise(rng), []
-    for number, part in enumerate(np.array_split(order, way.releases)):
-        made_here = distil_private(schema, seen.take(part), np.ones(len(part), dtype=np.int64), noise)
+    # Outcomes with classes have one vector of sums: see distil_private, which adds the noise in the same way.
+    plan, noise, out = plan_of(schema), SeededNoise(rng), []
+    for number, (regions, sums) in enumerate(part.releases(schema, way)):
+        told = noise.laplace(
+            sums.reshape(-1), plan.scales[0], sensitivity=plan.sensitivities[0], epsilon=plan.epsilons[0]
+        )
         out.append(
             build_noisy(
                 schema,
                 author=who.public_key,
-                sequence=np.arange(len(made_here.regions), dtype=np.uint64) + np.uint64(number << 20),
-                regions=made_here.regions,
-                sums=made_here.sums,
+                sequence=np.arange(len(regions), dtype=np.uint64) + np.uint64(number << 20),
+                regions=regions,
+                sums=told.reshape(sums.shape),
                 bucket=bucket,
             )
         )
@@ -187,72 +253,114 @@ def own_records(rows: trial.Rows, most: int, rng: np.random.Generator) -> Record
     return Records(x=rows.x[pick], y=rows.y[pick], group=rows.group[pick])
 
 
-def answered(fold: trial.Fold, schema: Schema, evidence: Evidence, own: Records, site: str) -> NDArray[np.float64]:
-    """Probabilities of the classes for a site's test cases."""
+def shown(schema: Schema, x: NDArray[np.float64], fields: tuple[str, ...] | None) -> NDArray[np.float64]:
+    """Conditions with all fields but some in the middle, as they are in a grid's cells."""
+    if fields is None:
+        return x
+    out = np.full_like(x, 0.5)
+    for name in fields:
+        out[:, schema.slots[name]] = x[:, schema.slots[name]]
+    return out
+
+
+def answered(
+    fold: trial.Fold, schema: Schema, evidence: Evidence, own: Records, cases: NDArray[np.float64], site: str
+) -> NDArray[np.float64]:
+    """Probabilities of the classes for some of a site's test cases."""
     rng = fold.rng(f"private {site}")
     heard = evidence
     if evidence.n:
         heard = elect_packets(schema, evidence, own, rng=rng).evidence
     made = fit(schema, heard, own, rng=rng, trust=lambda names, prior, objective: elect(objective, prior))
-    estimate = made.answer(fold.test[site].x).estimate
+    estimate = made.answer(cases).estimate
     return np.column_stack([1 - estimate, estimate]) if estimate.ndim == 1 else estimate
 
 
-def measure(name: str, args: Any) -> dict[str, Any]:
-    load = {"k": 1} if name == "flights" else {"k": 5}
-    data = datasets.load(name, **load)
-    if name == "flights" and args.every > 1:
+def load(name: str, every: int) -> datasets.Dataset:
+    data = datasets.load(name, **({"k": 1} if name == "flights" else {"k": 5}))
+    if name == "flights" and every > 1:
         assert data.group is not None
-        data = data.rows(data.group % args.every == 0)
-    prepared = trial.prepare(data)
+        data = data.rows(data.group % every == 0)
+    return data
+
+
+def measure_split(name: str, prepared: trial.Prepared, repeat: int, args: Any) -> dict[str, Any]:
+    """Scores of every way at each site that asks in one split, and how many packets there were."""
     protocol = trial.Protocol.GROUPED if name == "flights" else trial.Protocol.ROWS
-    chosen, scores, sizes = ways(name), defaultdict(dict), {}
+    parts = trial.split(
+        prepared.dataset.site,
+        prepared.dataset.group,
+        protocol=protocol,
+        repeat=repeat,
+        seed=args.seed,
+        test_share=trial.TEST_SHARE,
+    )
+    fold = trial.fold_of(prepared, parts, seed=args.seed, protocol=protocol)
+    asking = _asking(fold, parts, prepared, repeat, args.victims if name == "flights" else None)
+    encoded = {site: part_of(fold.schema, rows) for site, rows in fold.train.items()}
+    rows: list[tuple[str, str, str, Mapping[str, float]]] = []
+    sizes: dict[str, int] = {}
+    for way, how in ways(name).items():
+        schema = schema_of(fold.schema, how)
+        made: dict[str, PacketArray] = {}
+        single = how.grid is None and how.k < 2
+        if not single:
+            for site, part in encoded.items():
+                key = Identity(fold.rng(f"key {site}").bytes(32))
+                made[site] = packets_of(schema, how, part, key, fold.rng(f"noise {way} {site}"))
+            sizes[way] = sum(len(one) for one in made.values())
+        for site in asking:
+            peers = [other for other in fold.train if other != site]
+            if single:
+                evidence = records_evidence(fold, peers)
+                evidence = replace(evidence, x=shown(schema, evidence.x, how.fields))
+                evidence = evidence if how.k else evidence.take(np.zeros(0, dtype=np.int64))
+                sizes[way] = evidence.n
+            else:
+                evidence = evidence_of(schema, np.concatenate([made[other] for other in peers]))
+            asked = np.sort(fold.rng(f"asked {site}").permutation(len(fold.test[site]))[: args.asked])
+            for mode in ("alone", "beside"):
+                if (mode == "beside" and way not in BESIDE[name]) or (mode == "alone" and way == "nothing"):
+                    continue
+                most = 0 if mode == "alone" else args.own
+                own = own_records(fold.train[site], most, fold.rng(f"own {site}"))
+                cases = shown(schema, fold.test[site].x[asked], how.fields)
+                said = answered(fold, schema, evidence, own, cases, site)
+                truth = prepared.y[parts.test[site]][asked]
+                rows.append((mode, way, site, trial.score(truth, said, fold.classes)))
+        print(f"{name}: split {repeat + 1} of {args.repeats}, {way}", file=sys.stderr)
+    return {"table": name, "repeat": repeat, "rows": rows, "packets": sizes}
+
+
+def measure(name: str, args: Any) -> dict[str, Any]:
+    done = _kept(args.keep, name)
+    data = load(name, args.every)
+    prepared = trial.prepare(data)
     for repeat in range(args.repeats):
-        parts = trial.split(
-            prepared.dataset.site,
-            prepared.dataset.group,
-            protocol=protocol,
-            repeat=repeat,
-            seed=args.seed,
-            test_share=trial.TEST_SHARE,
-        )
-        fold = trial.fold_of(prepared, parts, seed=args.seed, protocol=protocol)
-        asking = _asking(fold, parts, prepared, repeat, args.victims if name == "flights" else None)
-        for way, how in chosen.items():
-            schema = schema_of(fold.schema, how)
-            made: dict[str, PacketArray] = {}
-            if way not in ("records", "nothing"):
-                for site, rows in fold.train.items():
-                    made[site] = packets_of(
-                        schema, how, rows, Identity(fold.rng(f"key {site}").bytes(32)), fold.rng(f"noise {way} {site}")
-                    )
-                sizes[way] = sum(len(one) for one in made.values())
-            for site in asking:
-                peers = [other for other in fold.train if other != site]
-                if way == "records":
-                    evidence = records_evidence(fold, peers)
-                    sizes[way] = evidence.n
-                elif way == "nothing":
-                    evidence = records_evidence(fold, peers).take(np.zeros(0, dtype=np.int64))
-                else:
-                    evidence = evidence_of(schema, np.concatenate([made[other] for other in peers]))
-                for mode in ("alone", "beside"):
-                    if (mode == "beside" and way not in BESIDE) or (mode == "alone" and way == "nothing"):
-                        continue
-                    most = 0 if mode == "alone" else args.own
-                    own = own_records(fold.train[site], most, fold.rng(f"own {site}"))
-                    said = answered(fold, schema, evidence, own, site)
-                    truth = prepared.y[parts.test[site]]
-                    scores[mode, way][repeat, site] = trial.score(truth, said, fold.classes)
-            print(f"{name}: split {repeat + 1} of {args.repeats}, {way}", file=sys.stderr)
-    settings = {"repeats": args.repeats, "victims": args.victims, "every": args.every, "own": args.own}
+        if repeat not in done:
+            done[repeat] = measure_split(name, prepared, repeat, args)
+            if args.keep is not None:
+                with args.keep.open("a") as file:
+                    file.write(json.dumps(done[repeat], default=float) + "\n")
+    scores: dict[tuple[str, str], dict[tuple[int, str], Mapping[str, float]]] = defaultdict(dict)
+    for repeat in range(args.repeats):
+        for mode, way, site, score in done[repeat]["rows"]:
+            scores[mode, way][repeat, site] = score
     return {
-        "settings": settings,
+        "settings": {key: getattr(args, key) for key in ("repeats", "victims", "every", "own", "asked")},
         "rows": len(prepared.y),
         "grids": {str(math.prod(grid.values())): dict(grid) for grid in GRIDS[name]},
-        "regions": len(regions_of(schema_of(data.schema, chosen["e1"]))),
-        "packets": sizes,
+        "regions": len(regions_of(schema_of(data.schema, ways(name)["e1"]))),
+        "packets": done[args.repeats - 1]["packets"],
     } | {mode: _summary({w: s for (m, w), s in scores.items() if m == mode}) for mode in ("alone", "beside")}
+
+
+def _kept(path: Path | None, name: str) -> dict[int, dict[str, Any]]:
+    """Splits of a table that a run before this one has finished, by number."""
+    if path is None or not path.exists():
+        return {}
+    found = map(json.loads, path.read_text().splitlines())
+    return {int(one["repeat"]): one for one in found if one["table"] == name}
 
 
 def _asking(
@@ -290,9 +398,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = options(__doc__)
     parser.add_argument("names", nargs="*", metavar="TABLE", help=f"of {', '.join(GRIDS)}; default all")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--victims", type=int, default=4, help="airlines that ask in each split, taking turns")
+    parser.add_argument("--victims", type=int, default=2, help="airlines that ask in each split, taking turns")
     parser.add_argument("--every", type=int, default=4, help="of flights, one in so many days")
     parser.add_argument("--own", type=int, default=2_000, help="own rows at most")
+    parser.add_argument("--asked", type=int, default=2_000, help="test cases of each site at most")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FILE", help="keep finished splits here, and go on from those there"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     if args.quick:

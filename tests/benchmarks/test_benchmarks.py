@@ -49,6 +49,18 @@ def test_codec() -> None:
     assert {"sign_ratio", "verify_ratio", "identities_ratio"} <= set(found["signatures"])
 
 
+def test_private_goes_on_from_where_it_was_stopped(tables: None, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    found = run("private", "--keep", str(kept))
+    first, second = kept.read_text().splitlines()
+    assert [json.loads(one)["repeat"] for one in (first, second)] == [0, 1]
+    kept.write_text(first + "\n")
+    assert run("private", "--keep", str(kept)) == found
+    heart = found["tables"]["heart"]
+    assert {"records", "fields", "cohorts", "e1", "cells 48", "releases 12"} <= set(heart["alone"])
+    assert heart["packets"]["e1"] == 4 * heart["regions"]
+
+
 def test_hire(tables: None) -> None:
     found = run("hire")
     (one,) = found["tables"].values()

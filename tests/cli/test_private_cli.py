@@ -104,6 +104,39 @@ def test_from_a_schema_to_an_answer(ward: Path) -> None:
     assert "this time bucket had one" in again.output
 
 
+def test_what_it_would_give_each_site(ward: Path) -> None:
+    header, *north = (ward / "north.csv").read_text(encoding="utf-8").splitlines()
+    south = (ward / "south.csv").read_text(encoding="utf-8").splitlines()[1:]
+    (ward / "all.csv").write_text("\n".join([header, *north, *south]) + "\n", encoding="utf-8")
+    arguments = ["evaluate", ward / "all.csv", "--outcome=sick", "--site=hospital", "--subject=patient"]
+    arguments.append(f"--schema={ward / 'ward.toml'}")
+    found = in_json(*arguments, "--repeats=1")
+    assert (found["packets"], found["records_out"]) == (2 * 12, 0)
+    assert found["promise"] == {
+        "epsilon": "1",
+        "delta": "0",
+        "m": 1,
+        "subject": "patient",
+        "regions": 12,
+        "releases": 1,
+    }
+    shown = " ".join(invoke(*arguments, "--repeats=1").stderr.split())
+    assert "counts with noise, one for each of 12 cells: epsilon 1 for each patient, all of it in one release" in shown
+    assert "no cohorts to choose --k for" in " ".join(invoke(*arguments, "--k=9", code=2).output.split())
+
+
+def test_what_peers_releases_give_my_own_cases(ward: Path) -> None:
+    south = observed(ward, "south")
+    invoke("distil", "--node", south)
+    digest = in_json("outbox", "show", "--node", south)["digest"]
+    invoke("outbox", "approve", digest, "--by", "W", "--node", south)
+    invoke("publish", "-o", ward / "south.orp", "--to", "north", "--node", south)
+    arguments = ["evaluate", ward / "north.csv", "--outcome=sick", "--subject=patient", "--repeats=1"]
+    found = in_json(*arguments, f"--schema={ward / 'ward.toml'}", f"--packets={ward / 'south.orp'}")
+    assert found["peers"] == {"packets": 12, "nodes": 1}
+    assert (found["promise"]["epsilon"], found["bytes_out"]) == ("1", 0)
+
+
 def test_the_budget_and_what_it_forbids(ward: Path) -> None:
     node = observed(ward, "north")
     before = in_json("budget", "--node", node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time as clock
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +19,8 @@ from outroute.cli.demo import steps
 from outroute.errors import DataError, PrivacyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from outroute.packet import PacketArray
     from outroute.schema import Schema
 
@@ -83,6 +85,9 @@ def evaluate(
     and recalibrated at each site) and all records pooled. Rows of one
     --subject, or of one --time bucket, are held out together, at all sites.
     Differences are paired and carry intervals; those in which we lose stay.
+
+    With a --schema that promises differential privacy, sites let out counts
+    with noise, in one release; nobody else in the table does.
 
     Without --site the table is yours alone: your held-out cases are
     answered alone and with peers' packets (--packets, or --node).
@@ -155,6 +160,9 @@ def evaluate(
     if peers is not None:  # one site is what was asked for
         kept = tuple(text for text in result.warnings if "one site only" not in text)
         result = dataclasses.replace(result, warnings=kept)
+    promise = _promise(data.schema)
+    if promise is not None:
+        result = dataclasses.replace(result, notes=(_words(promise, others=peers is None), *result.notes))
     if plot is not None:
         from outroute.trial.plots import forest
 
@@ -164,6 +172,7 @@ def evaluate(
         found = result.to_json()
         found["warnings"] = [*extra, *found["warnings"]]
         found["peers"] = None if peers is None else {"packets": len(peers), "nodes": len(_authors(peers))}
+        found["promise"] = promise
         emit_json(found | {"k": k, "seconds_in_all": round(clock.monotonic() - started, 3)})
     else:
         show_trial(result)
@@ -174,6 +183,38 @@ def evaluate(
     if result.repeats < repeats:
         say(f"Stopped after {result.repeats} of {repeats} repeats; those are reported.")
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _promise(schema: Schema) -> dict[str, Any] | None:
+    """What a schema with differential privacy promises, or None."""
+    from outroute.packet import regions_of
+
+    privacy = schema.privacy
+    if privacy.epsilon is None:
+        return None
+    return {
+        "epsilon": str(privacy.epsilon),
+        "delta": str(privacy.delta),
+        "m": privacy.m,
+        "subject": privacy.subject,
+        "regions": len(regions_of(schema)),
+        "releases": 1,
+    }
+
+
+def _words(promise: Mapping[str, Any], *, others: bool) -> str:
+    """The same for people, and what it means for the comparison."""
+    regions = several(promise["regions"], "cell")
+    text = (
+        f"packets are counts with noise, one for each of {regions}: epsilon {promise['epsilon']} for each "
+        f"{promise['subject'] or 'case'}"
+    )
+    if others:
+        text += (
+            ", all of it in one release here. The other methods add no noise and promise nothing: outroute audit sets "
+            "federated averaging with noise beside it"
+        )
+    return text
 
 
 def floor_of(k: int | None, schema: Schema) -> int:

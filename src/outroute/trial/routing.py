@@ -74,6 +74,7 @@ class OutcomeRouting:
         """Run the whole loop once."""
         network = LocalNetwork(clock=lambda: _now(fold))
         schema, founders = self.founders(fold)
+        private = schema.privacy.distiller is Distiller.PRIVATE
         guard = guard_for(schema)
         nodes: dict[str, Node] = {}
         try:
@@ -111,7 +112,8 @@ class OutcomeRouting:
                 site: SiteOut(
                     packets=packets[site],
                     bytes_out=node.bytes_out + founders.get(site, 0) * PACKET_BYTES,
-                    records_out=int((node.outbox()["size"] == 1).sum()),
+                    # With differential privacy a size is a count with noise: 1 does not say that one record left.
+                    records_out=0 if private else int((node.outbox()["size"] == 1).sum()),
                 )
                 for site, node in nodes.items()
             }
