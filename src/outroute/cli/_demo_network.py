@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.cli._node_dir import SCHEMA_FILE, keep_schema
-from outroute.cli._processes import NodeProcess, Processes
 from outroute.errors import DataError, MissingExtraError, TransportError
+from outroute.service.processes import NodeProcess, Processes
 from outroute.trial import Answer, Cases, Fold, SiteOut, score
 from outroute.trial.parallel import cores
 from outroute.trial.routing import OutcomeRouting

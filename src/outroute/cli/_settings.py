@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outroute.node.electing import Electing
     from outroute.node.joining import Joining
     from outroute.schema import Schema
+    from outroute.synthesis import Settings as SynthesisSettings
     from outroute.transports.url import Url
 
 __all__ = ["SETTINGS_FILE", "Settings"]
@@ -40,6 +41,7 @@ class Settings:
     open: bool = False
     budget: str = ""
     questions: str = ""
+    calculations: str = ""
 
     @classmethod
     def kept(cls, directory: Path, given: Mapping[str, Any]) -> Settings:
@@ -102,6 +104,24 @@ class Settings:
         from outroute.node.discretion import Discretion
 
         return Discretion.parse(self.questions or "plain")
+
+    def synthesis(self) -> SynthesisSettings:
+        """Which calculations take part in the node's answers.
+
+        Raises:
+            DataError: there is no such calculation.
+        """
+        from outroute.synthesis import Settings as SynthesisSettings
+        from outroute.synthesis.settings import NAMES
+
+        wanted = tuple(name.strip() for name in self.calculations.split(",") if name.strip())
+        if self.calculations in ("", "all"):
+            return SynthesisSettings()
+        unknown = [name for name in wanted if name not in NAMES]
+        if unknown or not wanted:
+            what = f"'{unknown[0]}' is none" if unknown else "there is none"
+            raise DataError(f"--calculations: {what}; name some of {', '.join(NAMES)}", code="data.calculations")
+        return SynthesisSettings(calculations=wanted)
 
     def joining(self, directory: Path, schema: Schema) -> Joining:
         """How the node takes part.

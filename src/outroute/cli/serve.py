@@ -96,6 +96,14 @@ def node(
             show_default=False,
         ),
     ] = None,
+    calculations: Annotated[
+        str | None,
+        typer.Option(
+            "--calculations",
+            help="Calculations that this node's answers are made by, a,b,c; all when not given. Others may use others.",
+            show_default=False,
+        ),
+    ] = None,
     open_network: Annotated[bool, typer.Option("--open", help="A network that anybody may join.")] = False,
     restored: Annotated[
         bool, typer.Option("--restored", help="The directory comes from a backup: go on in a new incarnation.")
@@ -154,10 +162,11 @@ def node(
         "open": open_network,
         "budget": budget,
         "questions": questions,
+        "calculations": calculations,
     }
     settings = Settings.kept(data_dir, given)
     electing, joining = electing_of(data_dir, settings.electing()), settings.joining(data_dir, loaded)
-    discretion = settings.discretion()
+    discretion, synthesis = settings.discretion(), settings.synthesis()
     log_to(sys.stderr, levels[log_level])
     with working("Joining"):
         living = LivingNode(
@@ -168,6 +177,7 @@ def node(
             restored=restored,
             electing=electing,
             discretion=discretion,
+            settings=synthesis,
             secret_file=settings.secret(data_dir) if joining.secrets.known else None,
         )
     server: Server | None = None

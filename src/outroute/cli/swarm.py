@@ -12,8 +12,8 @@ import typer
 
 from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, working
 from outroute.cli._options import Json
-from outroute.cli._processes import NodeProcess, Processes
 from outroute.errors import DataError, TransportError
+from outroute.service.processes import NodeProcess, Processes
 
 __all__ = ["swarm"]
 

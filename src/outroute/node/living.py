@@ -38,6 +38,7 @@ from outroute.node.reports import Distillation, Published
 from outroute.node.rotating import Rotating
 from outroute.schema import Schema
 from outroute.store import State, load_identity
+from outroute.synthesis import Settings
 from outroute.transports import Announcement, Role, UnreachableError
 from outroute.transports.serving import Counted
 
@@ -66,7 +67,7 @@ class LivingNode:
         schema: what it serves.
         data_dir: its directory.
         joining: how it takes part.
-        approval, restored, electing, discretion, clock: see ``Node``.
+        approval, restored, electing, discretion, settings, clock: see ``Node``.
         rules: file of rules of approval; while it is there it counts instead of ``approval``, read at each ``distil``.
         hand_over_seconds: between looks at whether something waits to be handed over.
         secret_file: where the network secret of ``joining`` was read; read again when the file changes.
@@ -87,6 +88,7 @@ class LivingNode:
         restored: bool = False,
         electing: Electing | None = None,
         discretion: Discretion | None = None,
+        settings: Settings | None = None,
         clock: Callable[[], float] = time.time,
         hand_over_seconds: float = HAND_OVER_SECONDS,
         secret_file: Path | None = None,
@@ -145,6 +147,7 @@ class LivingNode:
                 restored=restored,
                 electing=electing or Electing(),
                 discretion=discretion or Discretion(),
+                settings=settings or Settings(),
             )
         except BaseException:
             self._abandon()

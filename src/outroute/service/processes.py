@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -54,19 +55,25 @@ class NodeProcess:
 
 
 class Processes:
-    """Nodes that run. Starting several at a time from several threads is allowed."""
+    """Nodes that run. Starting several at a time from several threads is allowed.
 
-    def __init__(self) -> None:
+    Args:
+        environment: variables of theirs beside those of this process.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(environment or {})
         self._started: list[tuple[subprocess.Popen[str], IO[str]]] = []
         self._lock = threading.Lock()
         self._ended = False
 
-    def start(self, directory: Path, *options: str) -> NodeProcess:
+    def start(self, directory: Path, *options: str, python: str = sys.executable) -> NodeProcess:
         """Start a node, and wait until it says where it is.
 
         Args:
             directory: its directory; made when it is not there.
             options: further options of ``outroute node``.
+            python: the interpreter, and so the installation, that runs it.
 
         Raises:
             TransportError: it did not start; the message says why.
@@ -78,13 +85,13 @@ class Processes:
                 raise TransportError("the nodes are being ended", code="swarm.ended")
             log = open(directory / LOG_FILE, "a", encoding="utf-8")  # noqa: SIM115
             process = subprocess.Popen(
-                [sys.executable, "-c", "from outroute.cli import main; main()", *arguments],
+                [python, "-c", "from outroute.cli import main; main()", *arguments],
                 stdin=subprocess.PIPE,  # nothing is written to it: it ends when this process does
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends them in order
-                env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+                env={"OMP_NUM_THREADS": "1", **os.environ, **self._environment},
             )
             self._started.append((process, log))
         late = threading.Timer(START_SECONDS, process.kill)
