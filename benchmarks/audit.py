@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks._byzantine_tables import load
 from benchmarks.common import options, rounded
 from outroute.audit import FieldScale, cohorts, reconstruct, summarise
-from outroute.audit.federated import Plan
 from outroute.audit.run import audit, observations_of
 from outroute.audit.scores import psnr
+from outroute.audit.searching import Plan
 from outroute.audit.settings import QUICK, Effort, Setting, settings_of
 from outroute.audit.sketches import from_signs, from_sketches, prior_of
 from outroute.distill import Agreement, Grouping, Observations

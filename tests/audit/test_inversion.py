@@ -9,10 +9,11 @@ import pytest
 
 from outroute.audit.clients import clients_of
 from outroute.audit.closed_form import label_of, record_of
-from outroute.audit.federated import Plan, federations, inversions, name_by_updates
+from outroute.audit.federated import federations, name_by_updates
 from outroute.audit.inversion import Attack, Seen, available, invert
 from outroute.audit.nets import Net, Training, new_net, train
 from outroute.audit.scores import FieldScale
+from outroute.audit.searching import Plan, inversions
 from outroute.errors import MissingExtraError
 
 from .making import observed, world

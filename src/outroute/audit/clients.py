@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.audit.updates import Client
-from outroute.schema import unit_scale
+from outroute.schema import FieldKind, unit_scale
 from outroute.trial.estimators import Layout, Standard, moments, standard
 
 if TYPE_CHECKING:
@@ -49,11 +49,21 @@ class Clients:
         return np.clip(np.where(scale > 0, self.scores.mean + moved, self.scores.mean), 0.0, 1.0)
 
 
-def clients_of(schema: Schema, sites: Mapping[str, Observations]) -> Clients:
-    """Clients of observations with known outcomes."""
+def clients_of(schema: Schema, sites: Mapping[str, Observations], *, public: bool = False) -> Clients:
+    """Clients of observations with known outcomes.
+
+    Args:
+        schema: the schema.
+        sites: observations by site.
+        public: standard scores follow from the declared ranges. The exact moments of the records, which sites share
+            otherwise, are no part of what noise on gradients pays for.
+    """
     rows = {name: of.take(np.flatnonzero(~np.isnan(of.outcome))) for name, of in sites.items()}
     x = {name: unit_scale(schema, of.codes) for name, of in rows.items()}
-    scores = standard(Layout.of(schema), reduce(add, [moments(part) for part in x.values()]))
+    if public:
+        scores = _declared(schema)
+    else:
+        scores = standard(Layout.of(schema), reduce(add, [moments(part) for part in x.values()]))
     outcomes = {name: of.outcome for name, of in rows.items()}
     classes = len(schema.outcome.classes)
     if not schema.outcome.has_classes:
@@ -74,4 +84,23 @@ def clients_of(schema: Schema, sites: Mapping[str, Observations]) -> Clients:
         x=x,
         low=ends[0],
         high=ends[1],
+    )
+
+
+def _declared(schema: Schema) -> Standard:
+    """Scores as if values were even over their ranges and categories equally frequent; no indicators of what is
+    missing."""
+    mean, deviation = np.full(schema.width, 0.5), np.full(schema.width, np.sqrt(1 / 12))
+    for field in schema.fields:
+        if field.kind is FieldKind.CATEGORICAL:
+            share = 1 / field.width
+            mean[schema.slots[field.name]] = share
+            deviation[schema.slots[field.name]] = np.sqrt(share * (1 - share))
+    nothing = np.zeros(0)
+    return Standard(
+        mean=mean,
+        scale=np.where(deviation > 0, 1 / np.maximum(deviation, 1e-9), 0.0),
+        fields=np.zeros(0, dtype=np.int64),
+        share=nothing,
+        share_scale=nothing,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from outroute.audit.nets import Net
 
-__all__ = ["label_of", "record_of"]
+__all__ = ["label_of", "record_of", "record_of_largest"]
 
 LEAST = 1e-12
 """A bias whose gradient is smaller says nothing."""
@@ -25,6 +25,18 @@ def record_of(gradient: Net) -> NDArray[np.float64]:
     if abs(bias[unit]) < LEAST:
         return np.zeros(len(weights))
     return np.asarray(weights[:, unit] / bias[unit])
+
+
+def record_of_largest(gradient: Net) -> NDArray[np.float64]:
+    """The same where only the largest entries were sent: of each input, the largest weight at a unit whose bias was
+    sent too; 0 (the mean of standard scores) where there is none. float64[D]."""
+    weights, bias = gradient.layers[0]
+    sent = np.abs(bias) >= LEAST
+    if not sent.any():
+        return np.zeros(len(weights))
+    part, slopes = weights[:, sent], bias[sent]
+    unit = np.abs(part).argmax(axis=1)
+    return np.asarray(part[np.arange(len(part)), unit] / slopes[unit])
 
 
 def label_of(gradient: Net) -> int:

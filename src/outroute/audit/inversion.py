@@ -43,6 +43,7 @@ class Seen:
         labels: int64[n], classes of the records (for DLG only their number is used).
         side: points of an edge where records are square images; 0 for tables.
         low, high: float64[D], what a value can be.
+        sparse: only the largest entries of the update were sent: the others say nothing.
     """
 
     net: Net
@@ -52,6 +53,7 @@ class Seen:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     side: int = 0
+    sparse: bool = False
 
 
 ITERATIONS = {Attack.DLG: 40, Attack.IDLG: 40, Attack.GEIPING: 600}
@@ -142,6 +144,11 @@ def _update(torch: Any, seen: Seen, start: list[Any], x: Any, target: Any) -> li
     return [a - b for a, b in zip(now, weights, strict=True)]
 
 
+def _sent(made: list[Any], wanted: list[Any], seen: Seen) -> list[Any]:
+    """Only what was sent is compared."""
+    return [a * (b != 0) for a, b in zip(made, wanted, strict=True)] if seen.sparse else made
+
+
 def _dlg(torch: Any, seen: Seen, attack: Attack, generator: Any, steps: int) -> tuple[float, NDArray[np.float64]]:
     """Squared distance of gradients, by L-BFGS, over records (and, for DLG, their labels)."""
     start = _weights(torch, seen.net)
@@ -157,7 +164,7 @@ def _dlg(torch: Any, seen: Seen, attack: Attack, generator: Any, steps: int) -> 
     def closure() -> Any:
         optimiser.zero_grad()
         target = torch.softmax(labels, dim=1) if attack is Attack.DLG else fixed
-        made = _gradient(torch, start, x, target)
+        made = _sent(_gradient(torch, start, x, target), wanted, seen)
         cost = sum(((a - b) ** 2).sum() for a, b in zip(made, wanted, strict=True))
         cost.backward()
         return cost
@@ -189,7 +196,7 @@ def _geiping(torch: Any, seen: Seen, attack: Attack, generator: Any, steps: int)
     cost = float("inf")
     for _ in range(steps):
         optimiser.zero_grad()
-        made = _update(torch, seen, start, x, target)
+        made = _sent(_update(torch, seen, start, x, target), wanted, seen)
         product = sum((a * b).sum() for a, b in zip(made, wanted, strict=True))
         own = torch.sqrt(sum((part**2).sum() for part in made))
         away = 1 - product / (own * length + 1e-20)

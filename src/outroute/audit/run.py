@@ -16,7 +16,7 @@ from outroute.audit.attributes import attribute_gains, attributes
 from outroute.audit.clients import clients_of
 from outroute.audit.differencing import difference, differences
 from outroute.audit.emission import floor_of
-from outroute.audit.federated import federations, inversions, name_by_updates
+from outroute.audit.federated import federations, name_by_updates
 from outroute.audit.inversion import available
 from outroute.audit.linkage import link, linked
 from outroute.audit.membership import judge, membership_pairs
@@ -26,6 +26,7 @@ from outroute.audit.questions import asked_cells, asked_discreetly, questioned
 from outroute.audit.reconstruction import reconstruct, summarise
 from outroute.audit.schemas import landmark_membership, schema_leaks
 from outroute.audit.scores import FieldScale, psnr, ssim
+from outroute.audit.searching import inversions
 from outroute.audit.sequence import sequence, sequences
 from outroute.audit.settings import Effort, Setting
 from outroute.audit.updates import update_pairs
@@ -40,7 +41,7 @@ from outroute.trial.parallel import single_threaded
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
-__all__ = ["Found", "audit", "observations_of"]
+__all__ = ["Found", "audit", "drawn", "observations_of"]
 
 Progress = Callable[[str], None]
 
@@ -108,7 +109,7 @@ def audit(
     """
     effort = effort or Effort()
     tell = progress or (lambda text: None)
-    used, notes = _drawn(sites, effort, seed)
+    used, notes = drawn(sites, effort, seed)
     x = {name: unit_scale(schema, rows.codes) for name, rows in used.items()}
     scale = FieldScale.of(schema, np.vstack(list(x.values())))
     out: dict[str, Any] = {
@@ -121,7 +122,7 @@ def audit(
         "packets": {},
     }
     with single_threaded():
-        worth_of = _drawn(sites, replace(effort, subjects=max(effort.worth, effort.subjects)), seed)[0]
+        worth_of = drawn(sites, replace(effort, subjects=max(effort.worth, effort.subjects)), seed)[0]
         splits = utility_splits(worth_of, _rng(seed, "splits"), effort.repeats)
         for setting in settings:
             out["packets"][setting.name] = {"k": setting.k, "epsilon": setting.epsilon} | _attacked(
@@ -147,7 +148,7 @@ def _rng(seed: int, *purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(" ".join(purpose).encode())])
 
 
-def _drawn(sites: Mapping[str, Observations], effort: Effort, seed: int) -> tuple[dict[str, Observations], list[str]]:
+def drawn(sites: Mapping[str, Observations], effort: Effort, seed: int) -> tuple[dict[str, Observations], list[str]]:
     """The sites and subjects that are attacked, and what a reader must know of that."""
     notes = []
     ordered = sorted((name for name, rows in sites.items() if len(rows)), key=lambda name: (-len(sites[name]), name))
@@ -333,13 +334,14 @@ def _federated(
     tell: Progress,
 ) -> dict[str, Any]:
     """The same attacks on federated averaging."""
-    clients = clients_of(schema, used)
+    clients, public = clients_of(schema, used), clients_of(schema, used, public=True)
     settings: dict[str, Any] = {}
     for name, (how, aggregated) in federations(clients.classes, epsilon).items():
         if aggregated and len(used) < 2:
             continue
+        seen = public if how.training.noise else clients
         pairs = update_pairs(
-            clients.sites,
+            seen.sites,
             how,
             _rng(seed, "federated", name),
             shadows=effort.shadows,
@@ -347,7 +349,7 @@ def _federated(
             step=lambda done, of, name=name: tell(f"federated averaging, {name}: membership ({done} of {of})"),  # type: ignore[misc]
         )
         judged = judge(pairs, _rng(seed, "federated judge", name))
-        solved = name_by_updates(clients, how, _rng(seed, "federated naming", name), aggregated=aggregated)
+        solved = name_by_updates(seen, how, _rng(seed, "federated naming", name), aggregated=aggregated)
         worth = federated_utility(schema, splits, how, _rng(seed, "federated utility", name))
         settings[name] = {
             "membership": None if judged is None else judged.to_json(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from outroute.audit.emission import Emitter, cohorts
-from outroute.audit.federated import Plan
 from outroute.audit.noisy import private
+from outroute.audit.searching import Plan
 from outroute.audit.sequence import STEPS, arriving
 from outroute.distill import Agreement, Grouping
 

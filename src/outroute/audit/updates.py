@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from outroute.audit.membership import Pairs, half_in, likelihood_ratio
 from outroute.audit.nets import Net, Training, new_net, train
 
-__all__ = ["Client", "Federation", "average", "update_pairs"]
+__all__ = ["Client", "WHOLE", "Federation", "average", "largest", "update_pairs"]
 
 ROUNDS = 20
 """Rounds of a federation here."""
+WHOLE = Training(batch=0, rate=0.5)
+"""A round that is one step over all of a client's records."""
 LEAST_ROWS = 8
 """Sites with fewer records are trained on but not attacked."""
 
@@ -55,12 +57,23 @@ class Federation:
         hidden: units of the hidden layer; 0: logistic regression.
         rounds: of averaging.
         training: of a client in one round.
+        top: share of the entries of an update that are sent, the largest; the rest is kept for the next round. 1: all.
     """
 
     classes: int
     hidden: int = 0
     rounds: int = ROUNDS
     training: Training = field(default_factory=Training)
+    top: float = 1.0
+
+
+def largest(update: Net, share: float) -> Net:
+    """The largest entries of an update, others zero. Source: Lin, Han, Mao, Wang, Dally, "Deep Gradient Compression"
+    (ICLR 2018), section 3.1 (what is not sent is added to the next update by :func:`average`)."""
+    flat = update.flat()
+    keep = max(1, round(share * flat.size))
+    cut = np.partition(np.abs(flat), -keep)[-keep]
+    return update.like(np.where(np.abs(flat) >= cut, flat, 0.0))
 
 
 def average(
@@ -84,8 +97,13 @@ def average(
     net = start or new_net(width, how.classes, rng, hidden=how.hidden)
     sizes = {name: len(client.y) for name, client in clients.items()}
     total = sum(sizes.values())
+    kept: dict[str, Net] = {}
     for _ in range(how.rounds):
         updates = {name: train(net, c.x, c.y, how.training, rng) - net for name, c in clients.items() if len(c.y)}
+        if how.top < 1.0:
+            whole = {name: update + kept.get(name, net.times(0.0)) for name, update in updates.items()}
+            updates = {name: largest(update, how.top) for name, update in whole.items()}
+            kept = {name: update - updates[name] for name, update in whole.items()}
         if seen is not None:
             seen(net, updates, sizes)
         for name, update in updates.items():

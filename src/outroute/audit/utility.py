@@ -1,13 +1,13 @@
 """What the same setting is worth: a light stand-in for the trial, with one linear model for both sides.
 
-A logistic regression (ridge for numbers) on packets as weighted pseudo-data, and federated averaging of the same model,
-tested on held-out subjects of every site. No site keeps own records here and nothing is recalibrated, so both sides are
-below what ``outroute evaluate`` measures; what counts is the difference between settings.
+A logistic regression (ridge for numbers) on packets as weighted records, and federated averaging of the same model,
+both made in the same steps, tested on held-out subjects of every site. No site keeps own records here and nothing is
+recalibrated, so both sides are below what ``outroute evaluate`` measures; what counts is the difference between
+settings.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.audit.clients import clients_of
-from outroute.audit.updates import Federation, average
+from outroute.audit.nets import new_net
+from outroute.audit.updates import ROUNDS, WHOLE, Federation, average
 from outroute.schema import unit_scale
+from outroute.trial.estimators import Layout, Moments, standard
 from outroute.trial.intervals import difference
 from outroute.trial.metrics import auc, log_loss, r2
 
@@ -107,7 +109,7 @@ def packet_utility(schema: Schema, splits: list[Split], emit: Emitter, rng: np.r
             return lambda x: np.full((len(x), max(classes, 1)), 1 / max(classes, 1))
         x, size = np.vstack([e.x for e in emitted]), np.concatenate([e.size for e in emitted])
         outcome = np.vstack([e.outcome for e in emitted])
-        return _linear(x, outcome, np.maximum(size, 0.0), classes)
+        return _linear(schema, x, outcome, np.maximum(size, 0.0))
 
     return _tested(schema, splits, predict)
 
@@ -119,7 +121,7 @@ def federated_utility(schema: Schema, splits: list[Split], how: Federation, rng:
         return Utility(auc=nan, log_loss=nan, r2=nan, splits=())
 
     def predict(train: Mapping[str, Observations]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        clients = clients_of(schema, train)
+        clients = clients_of(schema, train, public=bool(how.training.noise))
         net = average(clients.sites, how, rng)
         return lambda x: net.probabilities(clients.scores(x))
 
@@ -127,41 +129,35 @@ def federated_utility(schema: Schema, splits: list[Split], how: Federation, rng:
 
 
 def _linear(
-    x: NDArray[np.float64], outcome: NDArray[np.float64], size: NDArray[np.float64], classes: int
+    schema: Schema,
+    x: NDArray[np.float64],
+    outcome: NDArray[np.float64],
+    size: NDArray[np.float64],
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression, Ridge
+    """A linear model on packets as weighted records, made from the same scores as federated averaging's, in the same
+    steps: on single records it is what averaging one step of every site makes."""
+    from sklearn.linear_model import Ridge
 
-    weight = size / max(float(size.sum()), 1e-12)
     known = ~np.isnan(x)
-    total = np.maximum((known * weight[:, None]).sum(axis=0), 1e-12)
-    mean = (np.where(known, x, 0.0) * weight[:, None]).sum(axis=0) / total
-    spread = np.sqrt((np.where(known, x - mean, 0.0) ** 2 * weight[:, None]).sum(axis=0) / total)
-    scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0.0)
-
-    def scores(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.where(np.isnan(of), 0.0, (of - mean) * scale))
-
-    z = scores(x)
+    filled = np.where(known, x, 0.0)
+    sums = Moments(
+        rows=max(round(float(size.sum())), 1),
+        present=size @ known,
+        total=size @ filled,
+        squares=size @ filled**2,
+    )
+    scores = standard(Layout.of(schema), sums)
+    z, classes = scores(x), len(schema.outcome.classes)
     if not classes:
         ridge = Ridge(alpha=1.0).fit(z, outcome[:, 0], sample_weight=size)
         return lambda of: np.asarray(ridge.predict(scores(of)))[:, None]
     counts = np.maximum(outcome, 0.0) * size[:, None]
     rows, label = np.nonzero(counts > 1e-9)
-    seen = np.unique(label)
-    if len(seen) < 2:
-        return lambda of: np.tile(np.eye(classes)[seen[0] if len(seen) else 0], (len(of), 1))
-    model = LogisticRegression(C=0.1, max_iter=300)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(z[rows], label, sample_weight=counts[rows, label])
-
-    def probabilities(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        out = np.zeros((len(of), classes))
-        out[:, seen] = model.predict_proba(scores(of))
-        return out
-
-    return probabilities
+    weight = counts[rows, label] / max(float(counts.sum()), 1e-12)
+    net = new_net(z.shape[1], classes, np.random.default_rng(0), hidden=0)
+    for _ in range(ROUNDS):
+        net = net - net.gradient(z[rows], label, weight).times(WHOLE.rate)
+    return lambda of: net.probabilities(scores(of))
 
 
 def _tested(
