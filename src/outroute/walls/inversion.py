@@ -40,13 +40,8 @@ class Inversion:
             cost = (1.0 if quick else 6.0) if method.ours else (0.6 if quick else 5.0)
             add(f"leak/{method.key}", f"attacking {method.name}", cost, partial(bench.leak, method))
         for method in bench.methods:
-            cost = 0.2 * bench.effort.repeats
-            add(
-                f"worth/{method.key}",
-                f"what {method.name} is worth",
-                cost,
-                partial(_quietly, partial(bench.worth, method)),
-            )
+            run = partial(_quietly, partial(bench.worth, method))
+            add(f"worth/{method.key}", f"what {method.name} is worth", 0.1 * bench.effort.repeats, run)
         for number, one in enumerate(bench.searches):
             cost = sum(len(this.rows) ** 0.5 for this in one.tries) * len(one.attacks) * (0.5 if quick else 1.5)
             text = f"searching for records in updates: {one.setting}"

@@ -216,9 +216,9 @@ def _change(winner: Winner, rows: Sequence[_Row]) -> str:
     noisy = [row.method.name for row in rows if not row.method.ours and row.method.epsilon]
     if winner is Winner.FEDERATED:
         return (
-            "More records at each site (noise is added to each region's counts, so it weighs less with more records in "
-            "a region), a grid over the fields that matter in place of landmarks drawn from ranges, or sites that train "
-            "on few records in a round: then updates give them away and cohorts do not."
+            "More records at each site (noise is added to each region's counts, so it weighs less with more records "
+            "in a region), a grid over the fields that matter in place of landmarks drawn from ranges, or sites that "
+            "train on few records in a round: then updates give them away and cohorts do not."
         )
     if winner is Winner.OUTROUTE:
         return (
