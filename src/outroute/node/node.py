@@ -39,7 +39,7 @@ from outroute.packet import Flag, PacketArray, Rejection, accept, as_packets
 from outroute.schema import Schema, SchemaSignature
 from outroute.store import Event, Journal, State, Which, Withdrawn, load_identity
 from outroute.synthesis import Records, Settings
-from outroute.transports import Answer, Holder, LocalNetwork
+from outroute.transports import Answer, Holder, LocalNetwork, Traffic
 
 __all__ = ["Node"]
 
@@ -382,6 +382,11 @@ class Node(Choosing):
     def bytes_out(self) -> int:
         """Bytes that left this node: deposits, questions, replication, announcements, replies to others."""
         return self._holder.traffic.bytes_out
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of frames that left this node and came to it, by what they were for."""
+        return self._holder.traffic
 
     def counts(self) -> dict[str, int]:
         """Observations known, ready, waiting and in conflict; questions remembered; packets by state."""

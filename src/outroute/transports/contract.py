@@ -308,10 +308,16 @@ _TOPICS = {
 
 @dataclass(slots=True, kw_only=True)
 class Traffic:
-    """Bytes of frames that went out and came in, by topic; what the carrier adds below is not in it."""
+    """Bytes of frames that went out and came in, by topic; what the carrier adds below is not in it.
+
+    Attributes:
+        sent, received: bytes.
+        frames: how many frames these were, both ways together (where a link's frames are counted, not on NATS).
+    """
 
     sent: Counter[Topic] = field(default_factory=Counter)
     received: Counter[Topic] = field(default_factory=Counter)
+    frames: int = 0
 
     @property
     def bytes_out(self) -> int:
@@ -326,6 +332,7 @@ class Traffic:
     def count(self, exchange: bytes, replies: Sequence[bytes], *, outgoing: bool) -> None:
         """Count one exchange: a frame and its replies, by who began it."""
         forth, back = (self.sent, self.received) if outgoing else (self.received, self.sent)
+        self.frames += 1 + len(replies)
         repair = len(exchange) > 5 and bool(exchange[5] & Flag.REPAIR)
         forth[Topic.REPLICATION if repair else topic_of(exchange)] += len(exchange)
         for reply in replies:

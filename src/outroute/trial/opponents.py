@@ -37,6 +37,7 @@ from outroute.trial.tuning import (
 
 __all__ = [
     "Named",
+    "Tuned",
     "demo_opponents",
     "fedavg",
     "fedavg_recal",
@@ -48,6 +49,7 @@ __all__ = [
     "pooled_recal",
     "pooled_same_estimator",
     "standard_opponents",
+    "tuned_fedavg",
 ]
 
 Predictions = Mapping[str, NDArray[np.float64]]
@@ -190,7 +192,7 @@ def fedavg() -> Method:
     """Federated averaging of a linear model."""
 
     def answer(fold: Fold) -> Answer:
-        tuned = fold.shared("fedavg", lambda: _fedavg(fold))
+        tuned = tuned_fedavg(fold)
         return _weights_left(fold, _for_all(fold, tuned.fitted.model), tuned, fits=1)
 
     return Named("fedavg", answer)
@@ -200,7 +202,7 @@ def fedavg_recal() -> Method:
     """Federated averaging, recalibrated at each site on cross-fitted training rows."""
 
     def answer(fold: Fold) -> Answer:
-        tuned = fold.shared("fedavg", lambda: _fedavg(fold))
+        tuned = tuned_fedavg(fold)
         fits = 1
 
         def fit_on(mask: Mapping[str, NDArray[np.bool_]]) -> Model:
@@ -215,13 +217,29 @@ def fedavg_recal() -> Method:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tuned:
+class Tuned:
+    """Federated averaging with the settings that inner validation chose.
+
+    Attributes:
+        fitted: on all training rows.
+        fit: fits other rows with the same settings.
+        name: readable settings.
+        strength, local_steps: the settings.
+    """
+
     fitted: Federated
     fit: Callable[[Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]], Federated]
     name: str
+    strength: float
+    local_steps: int
 
 
-def _fedavg(fold: Fold) -> _Tuned:
+def tuned_fedavg(fold: Fold) -> Tuned:
+    """Federated averaging of this fold, tuned once for everybody who asks."""
+    return fold.shared("fedavg", lambda: _fedavg(fold))
+
+
+def _fedavg(fold: Fold) -> Tuned:
     """Strength and local steps by inner validation, with the same budget as everybody's."""
     layout = Layout.of(fold.schema)
     grid = [(c, steps) for c in strengths(TUNING_TRIALS // len(LOCAL_STEPS)) for steps in LOCAL_STEPS]
@@ -239,10 +257,12 @@ def _fedavg(fold: Fold) -> _Tuned:
     def fit(sites: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> Federated:
         return federated(sites, layout=layout, classes=fold.classes, strength=c, local_steps=steps)
 
-    return _Tuned(
+    return Tuned(
         fitted=fit({site: (rows.x, rows.y) for site, rows in fold.train.items()}),
         fit=fit,
         name=f"linear, C {c:.3g}, {steps} local steps",
+        strength=c,
+        local_steps=steps,
     )
 
 
@@ -281,7 +301,7 @@ def _everything_left(fold: Fold, predictions: Predictions, details: Mapping[str,
     return Answer(predictions=predictions, out=out, details=details)
 
 
-def _weights_left(fold: Fold, predictions: Predictions, tuned: _Tuned, *, fits: int) -> Answer:
+def _weights_left(fold: Fold, predictions: Predictions, tuned: Tuned, *, fits: int) -> Answer:
     """Bytes of the final fits; those of the tuning are not counted, in favour of the opponent."""
     out = {site: SiteOut(bytes_out=fits * tuned.fitted.bytes_up) for site, rows in fold.train.items() if len(rows)}
     return Answer(predictions=predictions, out=out, details={"chosen": tuned.name})

@@ -28,6 +28,8 @@ LIMITS: dict[str, tuple[float, float, bool]] = {
     "rounds": (1, 1e7, True),
     "hostile_share": (0, 1, False),
     "replication": (1, 64, True),
+    "hours_connected_per_day": (0, 24, False),
+    "trainings_per_year": (0.1, 1e5, False),
 }
 """By name: least, most, and whether it is a whole number. Beyond these a figure is a slip of the finger."""
 
@@ -47,6 +49,8 @@ class Deployment:
         rounds: of federated learning; None: as many as the trial needed.
         hostile_share: of all participants, 0 to 1, that may lie.
         replication: holders of a packet.
+        hours_connected_per_day: that a node of outcome routing is there to keep and answer.
+        trainings_per_year: how often a federated model is trained anew.
         given: names of the figures that the user gave; all others are defaults.
     """
 
@@ -61,6 +65,8 @@ class Deployment:
     rounds: int | None = None
     hostile_share: float = 0.1
     replication: int = 3
+    hours_connected_per_day: float = 24.0
+    trainings_per_year: float = 12.0
     given: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:

@@ -61,6 +61,8 @@ _DEPLOYMENT = {
     "rounds": "rounds of federated learning",
     "hostile_share": "share of participants that may lie",
     "replication": "holders of a packet",
+    "hours_connected_per_day": "hours a day that a node is connected",
+    "trainings_per_year": "trainings of the federated model a year",
 }
 
 
