@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from outroute.errors import TransportError
 from outroute.walls.base import Tell
 from outroute.walls.communication_wire import Relay, line
 
@@ -73,7 +74,12 @@ def _server() -> Iterator[tuple[Any, int, bytes]]:
         certificate_file.write_bytes(certificate)
         app = create_app()
         config = uvicorn.Config(
-            app, log_level="critical", ssl_keyfile=str(key_file), ssl_certfile=str(certificate_file), lifespan="off"
+            app,
+            log_level="critical",
+            ssl_keyfile=str(key_file),
+            ssl_certfile=str(certificate_file),
+            lifespan="off",
+            ws="none",
         )
         server = uvicorn.Server(config)
         listening = socket.create_server(("127.0.0.1", 0))
@@ -83,7 +89,7 @@ def _server() -> Iterator[tuple[Any, int, bytes]]:
             until = time.monotonic() + START_SECONDS
             while not server.started:
                 if not thread.is_alive() or time.monotonic() > until:
-                    raise RuntimeError("Flower's server did not start")
+                    raise TransportError("Flower's server did not start", code="walls.flower")
                 time.sleep(0.02)
             yield app.state.linkstate_factory.state(), listening.getsockname()[1], certificate
         finally:
@@ -184,7 +190,7 @@ def _round(
     before = relay.count()
     pulled = receive()
     if pulled is None:
-        raise RuntimeError("Flower's server has no message for its client")
+        raise TransportError("Flower's server has no message for its client", code="walls.flower")
     told, tree = pulled
     wanted = list(_names(tree))
     contents = pull_objects(wanted, pull_object_fn=partial(pull_object, run))

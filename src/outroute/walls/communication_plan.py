@@ -246,11 +246,8 @@ def _figures(plan: Plan, needed: Mapping[str, Needed], found: Deployed) -> list[
         curves += [Curve(label=METHODS[key].name, x=at, y=[theirs(key, value) for value in at]) for key in keys]
         where = crossings[name]
         best = METHODS[found.best].name
-        said = (
-            f"Outcome routing and {best} cross at {where:,.3g}."
-            if where
-            else f"Outcome routing and {best} do not cross."
-        )
+        crossed = f"cross at {float(f'{where:.3g}'):,.0f}" if where else "do not cross"
+        said = f"Outcome routing and {best} {crossed}."
         return Figure(
             title=f"Bytes of a year at one node against {x}",
             caption=f"{said} Everything else as in the deployment.",
