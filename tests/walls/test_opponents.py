@@ -18,14 +18,8 @@ from outroute import datasets, trial
 from outroute.datasets.declare import numeric_outcome
 from outroute.walls.noniid_partitions import synthetic
 from outroute.walls.opponents import BASELINES, GROUPS, LABELS, NO_FORM, Recalibrated, Tuned, baselines, federations
-from outroute.walls.opponents.learner import (
-    Federation,
-    inner,
-    inner_masks,
-    site_loss,
-    sites_of,
-    tune,
-)
+from outroute.walls.opponents.learner import tune
+from outroute.walls.opponents.sites import Federation, inner, inner_masks, site_loss, sites_of
 
 from .making import table
 
@@ -126,7 +120,7 @@ def test_recalibration_shares_the_fit_and_helps_where_levels_differ(heart: Any) 
     fold, truth = heart
     made = _Short(federation("fedavg"))
     plain, own = Tuned(made)(fold), Recalibrated(made)(fold)
-    assert made.fits == 2 + 1 + 3  # two settings, one refit, three for the cross-fitted predictions
+    assert made.fits == 2 + 1 + 3 + 3  # two settings, one refit, and three each for cross-fitted predictions
     assert plain.details["chosen"] == own.details["chosen"]
     assert site_loss(dict(own.predictions), truth, 2) < site_loss(dict(plain.predictions), truth, 2)
     assert own.details["validation"] < plain.details["validation"]

@@ -14,7 +14,7 @@ from outroute.trial import Answer, Fold, Method, Named, SiteOut
 from outroute.trial.estimators import Layout, Model
 from outroute.trial.federated import Federated, federated
 from outroute.trial.tuning import TUNING_TRIALS, choose, join, linear_family, strengths
-from outroute.walls.opponents.learner import inner, inner_masks, site_loss
+from outroute.walls.opponents.sites import inner, inner_masks, site_loss
 
 __all__ = ["ONE_SHOT_STEPS", "one_shot", "pooled_site"]
 

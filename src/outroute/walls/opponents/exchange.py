@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from outroute.walls.opponents import nets
-from outroute.walls.opponents.flower import RATES, STAGES
-from outroute.walls.opponents.learner import Sites, Stage, mean_of
+from outroute.walls.opponents.flower import STAGES
+from outroute.walls.opponents.sites import Sites, Stage, mean_of
 
 __all__ = ["PUBLIC", "FedMD", "FedProto"]
 
@@ -46,9 +46,9 @@ class FedProto:
     personal: bool = True
 
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
-        """Two learning rates, two weights of the pull; an encoder is needed."""
+        """Little and much work in a round, two weights of the pull; an encoder is needed."""
         arch = nets.architectures(sites)[1]
-        return [{"net": arch, "lr": lr, "lam": lam} for lr in RATES for lam in (0.1, 1.0)]
+        return [{"net": arch, "work": work, "lam": lam} for work in nets.WORK for lam in (0.1, 1.0)]
 
     def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
         """One stage after each round."""
@@ -57,7 +57,7 @@ class FedProto:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss = nets.tensors(sites), nets.loss_of(sites.classes)
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
         first = nets.net(sites, setting["net"])
         networks = {site: nets.net(sites, setting["net"]) for site in sites.names}
         for network in networks.values():
@@ -76,7 +76,7 @@ class FedProto:
                     away = ((code - target[y]) ** 2).mean(dim=1)
                     return setting["lam"] * (away * there[y]).mean()
 
-                nets.train(network, data[site], loss, lr=setting["lr"], extra=pull)
+                nets.train(network, data[site], loss, work, extra=pull)
                 with torch.no_grad():
                     codes = network.encoder(data[site].x)
                 hot = torch.nn.functional.one_hot(data[site].y, sites.classes).float()
@@ -98,8 +98,8 @@ class FedMD:
     personal: bool = True
 
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
-        """Both architectures, two learning rates."""
-        return [{"net": arch, "lr": lr} for arch in nets.architectures(sites) for lr in RATES]
+        """Both architectures, little and much work in a round."""
+        return [{"net": arch, "work": work} for arch in nets.architectures(sites) for work in nets.WORK]
 
     def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
         """One stage after each round."""
@@ -108,11 +108,11 @@ class FedMD:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss = nets.tensors(sites), nets.loss_of(sites.classes)
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
         networks = {site: nets.net(sites, setting["net"]) for site in sites.names}
         features = next(iter(sites.z.values())).shape[1]
         for site, network in networks.items():
-            nets.train(network, data[site], loss, lr=setting["lr"])
+            nets.train(network, data[site], loss, work)
         sent = 0
         for number in range(1, rounds + 1):
             public = torch.randn(PUBLIC, features)
@@ -120,7 +120,7 @@ class FedMD:
                 agreed = torch.stack([network(public) for network in networks.values()]).mean(dim=0)
             digest = nets.Tensors(x=public, y=agreed)
             for site, network in networks.items():
-                nets.train(network, digest, torch.nn.functional.mse_loss, lr=setting["lr"], epochs=1)
-                nets.train(network, data[site], loss, lr=setting["lr"])
+                nets.train(network, digest, torch.nn.functional.mse_loss, work, passes=1)
+                nets.train(network, data[site], loss, work)
             sent += _FLOAT_BYTES * agreed.numel()
             yield _stage(sites, number, networks, sent)

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.walls.opponents import nets
-from outroute.walls.opponents.flower import RATES
-from outroute.walls.opponents.learner import Sites, Stage
 from outroute.walls.opponents.matching import Layers, average, matched, reorder
+from outroute.walls.opponents.sites import Sites, Stage
 
 __all__ = ["FedMA"]
 
@@ -33,12 +32,12 @@ class FedMA:
 
     name: str = "fedma"
     text: str = "FedMA (from its paper)"
-    stages: Sequence[int] = (2, 6, 12)
+    stages: Sequence[int] = (3, 8, 20)
     personal: bool = False
 
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
-        """Two learning rates, two widths."""
-        return [{"lr": lr, "hidden": hidden} for lr in RATES for hidden in (nets.HIDDEN // 2, nets.HIDDEN)]
+        """Little and much work in a round, two widths."""
+        return [{"work": work, "hidden": hidden} for work in nets.WORK for hidden in (nets.HIDDEN // 2, nets.HIDDEN)]
 
     def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
         """One stage after each round."""
@@ -47,14 +46,14 @@ class FedMA:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss = nets.tensors(sites), nets.loss_of(sites.classes)
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
         clients = {site: nets.net(sites, "mlp", setting["hidden"]) for site in sites.names}
         size = np.array([len(data[site]) for site in sites.names], dtype=np.float64)
         shared = copy.deepcopy(clients[sites.names[0]])
         sent = 0
         for number in range(1, rounds + 1):
             for site, network in clients.items():
-                nets.train(network, data[site], loss, lr=setting["lr"])
+                nets.train(network, data[site], loss, work)
             layers = [_layers(network) for network in clients.values()]
             orders = matched(layers, size)
             layers = [reorder(one, order) for one, order in zip(layers, orders, strict=True)]
@@ -62,7 +61,7 @@ class FedMA:
             for network, one in zip(clients.values(), layers, strict=True):
                 _put(network, Layers(w1=hidden.w1, b1=hidden.b1, w2=one.w2, b2=one.b2))
             for site, network in clients.items():
-                nets.train(network, data[site], loss, lr=setting["lr"], epochs=1, frozen=_HIDDEN_LAYER)
+                nets.train(network, data[site], loss, work, passes=1, frozen=_HIDDEN_LAYER)
             _put(shared, _last(sites, hidden, [_layers(network) for network in clients.values()]))
             for network in clients.values():
                 network.load_state_dict(shared.state_dict())

@@ -17,7 +17,7 @@ from typing import Any
 
 from outroute.errors import MissingExtraError
 from outroute.walls.opponents import nets
-from outroute.walls.opponents.learner import Sites, Stage
+from outroute.walls.opponents.sites import Sites, Stage
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 try:
@@ -30,10 +30,8 @@ except ImportError:
 
 __all__ = ["FINE_TUNING", "STAGES", "FineTuned", "FlowerClient", "FlowerNet", "fedavg", "fedprox", "rounds_of"]
 
-STAGES = (3, 8, 20)
-"""Rounds after which a fit is looked at: most settings had converged by the eighth on heart."""
-RATES = (0.1, 0.3)
-"""Learning rates that are tried."""
+STAGES = (4, 12, 30)
+"""Rounds after which a fit is looked at: on heart most settings had converged by the twelfth."""
 FINE_TUNING = (2, 8)
 """Passes over its own records that a site may make after the last round."""
 
@@ -104,17 +102,15 @@ class FlowerNet:
     """Networks under one of Flower's strategies.
 
     Attributes:
-        name, text, stages, personal: see :class:`~outroute.walls.opponents.learner.Federation`.
-        options: what is tried for each architecture: learning rate "lr" and what the strategy takes ("mu").
-        epochs: passes of a client in a round.
+        name, text, stages, personal: see :class:`~outroute.walls.opponents.sites.Federation`.
+        options: what is tried for each architecture: "work" of `nets.WORK`, and what the strategy takes ("mu").
     """
 
     name: str
     text: str
-    options: Sequence[Mapping[str, float]]
+    options: Sequence[Mapping[str, Any]]
     stages: Sequence[int] = STAGES
     personal: bool = False
-    epochs: int = nets.EPOCHS
 
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
         """Both architectures with all options."""
@@ -134,13 +130,13 @@ class FlowerNet:
     def networks(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[tuple[int, Any, int]]:
         """Round, the network after it (the same object each time), and bytes that a client has sent."""
         network, data = nets.net(sites, setting["net"]), nets.tensors(sites)
-        loss = nets.loss_of(sites.classes)
+        loss, how = nets.loss_of(sites.classes), nets.WORK[setting["work"]]
 
         def work_of(site: str) -> Callable[[Any], tuple[Any, int]]:
             def work(ins: FitIns) -> tuple[Any, int]:
                 nets.load(network, parameters_to_ndarrays(ins.parameters))
                 pull = float(ins.config.get("proximal_mu", 0.0))
-                nets.train(network, data[site], loss, lr=setting["lr"], epochs=self.epochs, pull=pull)
+                nets.train(network, data[site], loss, how, pull=pull)
                 return ndarrays_to_parameters(nets.arrays(network)), len(data[site])
 
             return work
@@ -179,7 +175,7 @@ class FineTuned:
                 sites.memo[shared] = [
                     (number, copy.deepcopy(network), sent)
                     for number, network, sent in fedavg().networks(
-                        sites, {"net": setting["net"], "lr": RATES[0]}, rounds
+                        sites, {"net": setting["net"], "work": "whole"}, rounds
                     )
                     if number in self.stages or number == rounds
                 ]
@@ -189,18 +185,17 @@ class FineTuned:
             with nets.seeded(seed + number):
                 for site in sites.names:
                     own = copy.deepcopy(network)
-                    nets.train(own, data[site], loss, lr=RATES[0], epochs=setting["passes"])
+                    nets.train(own, data[site], loss, nets.WORK["batches"], passes=setting["passes"])
                     models[site] = nets.model_of(sites, own)
             yield Stage(rounds=number, models=models, shared=nets.model_of(sites, network), bytes_up=sent)
 
 
 def fedavg() -> FlowerNet:
     """Flower's FedAvg."""
-    return FlowerNet(name="fedavg", text="FedAvg (Flower)", options=[{"lr": lr} for lr in RATES])
+    return FlowerNet(name="fedavg", text="FedAvg (Flower)", options=[{"work": work} for work in nets.WORK])
 
 
 def fedprox() -> FlowerNet:
-    """Flower's FedProx; the proximal term's weight is tuned in place of the learning rate."""
-    return FlowerNet(
-        name="fedprox", text="FedProx (Flower)", options=[{"lr": RATES[0], "mu": 0.01}, {"lr": RATES[0], "mu": 1.0}]
-    )
+    """Flower's FedProx; the more work in a round, the stronger the proximal term that is tried."""
+    options = [{"work": "whole", "mu": 0.1}, {"work": "batches", "mu": 1.0}]
+    return FlowerNet(name="fedprox", text="FedProx (Flower)", options=options)

@@ -18,8 +18,8 @@ from typing import Any
 
 from outroute.errors import MissingExtraError
 from outroute.walls.opponents import nets
-from outroute.walls.opponents.flower import RATES, STAGES
-from outroute.walls.opponents.learner import Sites, Stage, mean_of
+from outroute.walls.opponents.flower import STAGES
+from outroute.walls.opponents.sites import Sites, Stage, mean_of
 
 _before = list(sys.path), warnings.formatwarning
 try:
@@ -48,13 +48,13 @@ _FLOAT_BYTES = 4
 class _Division:
     """The records as fluke's splitters hand them out: one loader per client, nothing held back for tests."""
 
-    def __init__(self, sites: Sites) -> None:
+    def __init__(self, sites: Sites, work: nets.Work) -> None:
         self.loaders = [
             FastDataLoader(
                 data.x,
                 data.y,
                 num_labels=sites.outputs,
-                batch_size=nets.batch_size(len(data)),
+                batch_size=work.batch_size(len(data)),
                 shuffle=True,
                 skip_singleton=False,
             )
@@ -88,9 +88,9 @@ class FlukeFederation:
     """One of fluke's algorithms.
 
     Attributes:
-        name, text, stages, personal: see :class:`~outroute.walls.opponents.learner.Federation`.
+        name, text, stages, personal: see :class:`~outroute.walls.opponents.sites.Federation`.
         algorithm: fluke's class.
-        options: what is tried for each architecture: learning rate "lr", and what clients take.
+        options: what is tried for each architecture: "work" of `nets.WORK`, and what clients take.
         linear: whether the linear model is tried too; MOON and prototypes need an encoder.
     """
 
@@ -119,20 +119,21 @@ class FlukeFederation:
         environment._rich_live_renderer = Live(console=Console(quiet=True), auto_refresh=False)
         import torch
 
+        work = nets.WORK[setting["work"]]
         client = {
             "batch_size": nets.BATCH,
-            "local_epochs": nets.EPOCHS,
+            "local_epochs": work.passes,
             "loss": torch.nn.CrossEntropyLoss if sites.classes else torch.nn.MSELoss,
-            "optimizer": {"name": "SGD", "lr": setting["lr"], "weight_decay": nets.WEIGHT_DECAY},
+            "optimizer": {"name": "SGD", "lr": work.lr, "weight_decay": nets.WEIGHT_DECAY},
             "scheduler": {"name": "StepLR", "step_size": 1, "gamma": 1.0},
-            **{key: value for key, value in setting.items() if key not in ("net", "lr")},
+            **{key: value for key, value in setting.items() if key not in ("net", "work")},
         }
         network = nets.net(sites, setting["net"])
         if self.algorithm is Ditto:
-            client["model"] = nets.net(sites, setting["net"])
+            client |= {"model": nets.net(sites, setting["net"]), "tau": work.passes}
         parameters = DDict(client=client, server={"weighted": True}, model=network)
         clients = len(sites.names)
-        made = _without_end(self.algorithm)(clients, _Division(sites), parameters)
+        made = _without_end(self.algorithm)(clients, _Division(sites, work), parameters)
 
         def stage(number: int, sent: int) -> Stage:
             models = {}
@@ -159,29 +160,23 @@ def _without_end(algorithm: Any) -> Any:
 
 def scaffold() -> FlukeFederation:
     """SCAFFOLD: control variates against client drift."""
-    return FlukeFederation(
-        name="scaffold", text="SCAFFOLD (fluke)", algorithm=SCAFFOLD, options=[{"lr": lr} for lr in RATES]
-    )
+    options = [{"work": work} for work in nets.WORK]
+    return FlukeFederation(name="scaffold", text="SCAFFOLD (fluke)", algorithm=SCAFFOLD, options=options)
 
 
 def moon() -> FlukeFederation:
     """MOON: a contrastive loss holds clients near the shared network; it needs an encoder."""
-    options = [{"lr": lr, "mu": mu, "tau": 0.5} for lr in RATES for mu in (0.1, 1.0)]
+    options = [{"work": work, "mu": mu, "tau": 0.5} for work in nets.WORK for mu in (0.1, 1.0)]
     return FlukeFederation(name="moon", text="MOON (fluke)", algorithm=MOON, options=options, linear=False)
 
 
 def gossip() -> FlukeFederation:
     """Gossip learning: no server; each round a client sends its network to one other, chosen at random."""
-    return FlukeFederation(
-        name="gossip",
-        text="gossip (fluke)",
-        algorithm=GossipDFL,
-        options=[{"lr": lr, "policy": "aggregate", "activation_rate": 1.0} for lr in RATES],
-        personal=True,
-    )
+    options = [{"work": work, "policy": "aggregate", "activation_rate": 1.0} for work in nets.WORK]
+    return FlukeFederation(name="gossip", text="gossip (fluke)", algorithm=GossipDFL, options=options, personal=True)
 
 
 def ditto() -> FlukeFederation:
     """Ditto: each site trains a network of its own that is pulled towards the shared one."""
-    options = [{"lr": RATES[0], "tau": nets.EPOCHS, "lam": lam} for lam in (0.1, 1.0)]
+    options = [{"work": "whole", "lam": 0.1}, {"work": "batches", "lam": 1.0}]
     return FlukeFederation(name="ditto", text="Ditto (fluke)", algorithm=Ditto, options=options, personal=True)

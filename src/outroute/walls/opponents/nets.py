@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import MissingExtraError
 from outroute.trial.estimators import Model
-from outroute.walls.opponents.learner import Sites
+from outroute.walls.opponents.sites import Sites
 
 try:
     import torch
@@ -26,11 +26,13 @@ except ImportError:
 
 __all__ = [
     "BATCH",
-    "EPOCHS",
     "HIDDEN",
     "STEPS",
     "WEIGHT_DECAY",
+    "WORK",
     "Net",
+    "Tensors",
+    "Work",
     "architectures",
     "arrays",
     "batch_size",
@@ -44,13 +46,11 @@ __all__ = [
 
 HIDDEN = 32
 """Units of the hidden layer; the last layer of a convolutional encoder has four times as many outputs."""
-EPOCHS = 2
-"""Passes over its records that a client makes in a round."""
 BATCH = 32
 """Records in a batch, more where a client has more than `STEPS` batches of them."""
 STEPS = 16
 """Batches of a pass at most: more records make batches larger, so that a round takes bounded time."""
-WEIGHT_DECAY = 1e-3
+WEIGHT_DECAY = 3e-3
 """L2 penalty of every network; the number of rounds, which is tuned, regularises beside it."""
 
 
@@ -64,6 +64,32 @@ class Net(torch.nn.Module):  # type: ignore[misc]
     def forward(self, x: Any) -> Any:
         """float32[n, features] -> float32[n, outputs]."""
         return self.head(self.encoder(x))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a client does in a round.
+
+    Attributes:
+        lr: learning rate.
+        passes: over its own records.
+        whole: all records make one batch; else batches of `BATCH` (see `batch_size`).
+    """
+
+    lr: float
+    passes: int
+    whole: bool
+
+    def batch_size(self, rows: int) -> int:
+        """Records in a batch of a client with so many."""
+        return rows if self.whole else batch_size(rows)
+
+
+WORK = {
+    "whole": Work(lr=0.3, passes=3, whole=True),
+    "batches": Work(lr=0.1, passes=2, whole=False),
+}
+"""Little work in a round, which keeps clients together, or much, which learns in fewer rounds. Either is tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +161,9 @@ def train(
     network: Any,
     data: Tensors,
     loss: Callable[[Any, Any], Any],
+    work: Work,
     *,
-    lr: float,
-    epochs: int = EPOCHS,
+    passes: int | None = None,
     pull: float = 0.0,
     extra: Callable[[Any, Any], Any] | None = None,
     frozen: Sequence[int] = (),
@@ -148,16 +174,16 @@ def train(
         network: what is trained.
         data: of one client; each epoch sees all of it in a new order.
         loss: of outputs and targets.
-        lr: learning rate.
-        epochs: passes.
+        work: learning rate, passes and batches.
+        passes: in place of those of `work`.
         pull: weight mu of the proximal term mu/2 |w - w_0|^2, with w_0 the weights at the start.
         extra: a further loss of (encoded records, targets).
         frozen: positions of parameters that stay.
     """
     parameters = [p for i, p in enumerate(network.parameters()) if i not in frozen]
     start = [p.detach().clone() for p in parameters] if pull else []
-    size = batch_size(len(data))
-    for _ in range(epochs):
+    size, lr = work.batch_size(len(data)), work.lr
+    for _ in range(work.passes if passes is None else passes):
         order = torch.randperm(len(data))
         for rows in order.split(size):
             x, y = data.x[rows], data.y[rows]

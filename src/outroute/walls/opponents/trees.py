@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from outroute.errors import MissingExtraError
 from outroute.trial.estimators import Model
 from outroute.walls.opponents.flower import FlowerClient, rounds_of, settings_of
-from outroute.walls.opponents.learner import Sites, Stage
+from outroute.walls.opponents.sites import Sites, Stage
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 try:
