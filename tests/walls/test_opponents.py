@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,8 @@ pytest.importorskip("xgboost", reason="the extra 'walls' is not installed here")
 
 from outroute import datasets, trial
 from outroute.datasets.declare import numeric_outcome
+from outroute.walls import Plan
+from outroute.walls.noniid import NonIid
 from outroute.walls.noniid_partitions import synthetic
 from outroute.walls.opponents import BASELINES, GROUPS, LABELS, NO_FORM, Recalibrated, Tuned, baselines, federations
 from outroute.walls.opponents.learner import tune
@@ -184,3 +187,16 @@ def test_pictures_get_a_convolutional_network() -> None:
     stage = list(made.fit(sites, setting, 8, 0))[-1]
     right = [np.mean(stage.shared(fold.test[s].x).argmax(axis=1) == truth[s]) for s in truth]
     assert np.mean(right) > 0.7
+
+
+def test_the_wall_runs_and_names_who_stands_for_the_federated_side() -> None:
+    wall = NonIid(groups={"flower": ("fedavg", "fedavg_recal")}, baselines=("majority",), sweep=())
+    plan = Plan(dataset=table(150), repeats=2)
+    done = {step.key: json.loads(json.dumps(dict(step.run(lambda _: None)))) for step in wall.steps(plan)}
+    found = wall.conclude(plan, done)
+    assert found.settings["strongest_by_validation"] in ("fedavg", "fedavg_recal")
+    assert LABELS[found.settings["strongest_by_validation"]] in found.verdict
+    rounds = next(part for part in found.parts if part.title == "Rounds").figures[0].curves
+    assert [curve.label for curve in rounds] == [LABELS["fedavg"]]
+    assert len(rounds[0].x) == 30
+    assert rounds[0].y[-1] < rounds[0].y[0]
