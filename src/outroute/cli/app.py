@@ -9,6 +9,7 @@ import typer
 from outroute.cli import _members  # noqa: F401  (a command of org_app)
 from outroute.cli.audit import audit
 from outroute.cli.budget import budget
+from outroute.cli.data import data_app
 from outroute.cli.demo import demo
 from outroute.cli.doctor import doctor
 from outroute.cli.evaluate import evaluate
@@ -66,6 +67,7 @@ app.command(rich_help_panel=_TRY)(demo)
 app.command(rich_help_panel=_TRY)(evaluate)
 app.command(rich_help_panel=_TRY)(walls)
 app.command(rich_help_panel=_TRY)(audit)
+app.add_typer(data_app, name="data", rich_help_panel=_TRY)
 app.command(rich_help_panel=_NODE)(node)
 app.command(rich_help_panel=_NODE)(gateway)
 app.command(rich_help_panel=_NODE)(observe)

@@ -112,23 +112,25 @@ class Dataset:
         )
 
 
-def data_file(*parts: str) -> Path:
-    """Path of one file under ``OUTROUTE_DATA``.
+def data_file(*parts: str, root: Path | None = None) -> Path:
+    """Path of one file under ``OUTROUTE_DATA``, or under another directory.
 
     Raises:
         DataError: the variable is not set (``data.root``), or the file is not there (``data.file``).
     """
-    root = os.environ.get(DATA_VARIABLE, "")
-    if not root:
+    named = os.environ.get(DATA_VARIABLE, "") if root is None else str(root)
+    if not named:
         raise DataError(
             f"set {DATA_VARIABLE} to the directory that holds {parts[0]!r} "
-            f"(expected there: {'/'.join(parts)}); `outroute demo` needs no data directory",
+            f"(expected there: {'/'.join(parts)}); `outroute data list` says how to get it, and `outroute demo` needs "
+            "no data directory",
             code="data.root",
         )
-    path = Path(root).joinpath(*parts)
+    path = Path(named).joinpath(*parts)
     if not path.exists():
         raise DataError(
-            f"{path} does not exist: {DATA_VARIABLE} is {root!r}, and it must hold {'/'.join(parts)}",
+            f"{path} does not exist: the data directory ({DATA_VARIABLE}) is {named!r}, and it must hold "
+            f"{'/'.join(parts)}",
             code="data.file",
         )
     return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from outroute.datasets.base import Dataset, GroupKind, data_file
@@ -46,7 +48,7 @@ HEART_FIELDS = (
 """The thirteen conditions; ranges are physiological, not this table's."""
 
 
-def heart(*, k: int = 5) -> Dataset:
+def heart(*, k: int = 5, root: Path | None = None) -> Dataset:
     """UCI heart disease: is a coronary artery narrowed by more than half?
 
     Rows are exchangeable (no dates, one row a patient). A blood pressure or cholesterol of 0 means "not measured"
@@ -54,13 +56,14 @@ def heart(*, k: int = 5) -> Dataset:
 
     Args:
         k: the schema's privacy floor.
+        root: the data directory; default what ``OUTROUTE_DATA`` names.
 
     Raises:
-        DataError: ``OUTROUTE_DATA`` is not set, or lacks ``heart``.
+        DataError: ``OUTROUTE_DATA`` is not set, or lacks ``heart`` (``outroute data fetch heart`` gets it).
     """
     parts = []
     for hospital in _HOSPITALS:
-        raw = read_csv(data_file("heart", f"processed.{hospital}.data"), names=list(_RAW))
+        raw = read_csv(data_file("heart", f"processed.{hospital}.data", root=root), names=list(_RAW))
         parts.append({name: numbers(column) for name, column in raw.items()})
     raw_all = {name: np.concatenate([part[name] for part in parts]) for name in _RAW}
     sizes = [len(part["age"]) for part in parts]
