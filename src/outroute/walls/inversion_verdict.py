@@ -350,7 +350,8 @@ def _pictures(
                 images.append((f"update, {attack}{f' ({where})' if where else ''}", strips(guess, bench.side)))
     for name, guess in done.get("pictures", {}).get("guesses", {}).items():
         images.append((f"packet, {name}", strips(guess, bench.side)))
-    how = "as they are" if bench.side else "as strips: a bar for each field (or category), dark is low, light is high"
+    fields = ", ".join(field.name for field in bench.schema.fields)
+    how = "as they are" if bench.side else f"as strips, dark is low, light is high, categories one by one: {fields}"
     return [
         Figure(
             title="The same records, from an update of one record and from packets",
