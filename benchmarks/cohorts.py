@@ -86,6 +86,7 @@ class Way:
 
     Attributes:
         k: subjects.
+        portion: as many more as make a packet a part in so many of its site's subjects; None: k at every site.
         privacy: what the schema asks of cohorts besides.
         grouping: how they are grouped.
         weights: of slots in grouping, from a site's own records; None: the schema's.
@@ -94,14 +95,20 @@ class Way:
     """
 
     k: int = 5
+    portion: int | None = None
     privacy: Mapping[str, Any] = field(default_factory=dict)
     grouping: Grouping = field(default_factory=Grouping)
     weights: Callable[[Schema, Observations], NDArray[np.float64]] | None = None
     blur: Blur | None = None
     share: float = 1.0
 
+    def floor(self, schema: Schema, subjects: int) -> Schema:
+        """The schema as a site of so many subjects keeps to it."""
+        k = self.k if self.portion is None else max(self.k, subjects // self.portion)
+        return with_floor(schema, k, self.privacy)
+
     def make(self, schema: Schema, rows: Observations, rng: np.random.Generator) -> Cohorts:
-        own = with_floor(schema, self.k, self.privacy)
+        own = self.floor(schema, len(np.unique(rows.subject)))
         if self.share < 1.0:
             people = np.unique(rows.subject)
             out = people[rng.random(len(people)) > self.share]
@@ -115,7 +122,8 @@ class Way:
     def emitter(self) -> Emitter:
         def emit(schema: Schema, rows: Observations, rng: np.random.Generator) -> Emission:
             # Noise stands in the schema: the attacker knows how much there is.
-            return of_cohorts(with_floor(schema, self.k, self.privacy), self.make(schema, rows, rng), len(rows))
+            own = self.floor(schema, len(np.unique(rows.subject)))
+            return of_cohorts(own, self.make(schema, rows, rng), len(rows))
 
         return emit
 
@@ -187,6 +195,7 @@ WAYS: dict[str, Way] = {
     "k=15": Way(k=15),
     "k=20": Way(k=20),
     "k=30": Way(k=30),
+    "k=5, a 20th of the site": Way(portion=20),
     "k=5, dissent 2": Way(privacy={"dissent": 2}),
     "k=10, dissent 2": Way(k=10, privacy={"dissent": 2}),
     "k=10, dissent 3": Way(k=10, privacy={"dissent": 3}),

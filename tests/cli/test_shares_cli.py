@@ -51,8 +51,10 @@ def test_from_tiny_practices_to_packets(tiny: Path) -> None:
     (tiny / "known.txt").write_text("\n".join([f"{key_of(site)}  # {site}" for site in SITES[:-1]]) + "\n")
     for who in "ab":
         files = [f"{site}.{who}" for site in SITES]
+        one = in_json("shares", "take", files[0], "--most", "1", "--node", who)
+        assert (one["new"], one["refused"]) == (1, {"many": 1})
         taken = in_json("shares", "take", *files, "--sites", "known.txt", "--node", who)
-        assert (taken["new"], taken["held"], taken["refused"]) == (10, 10, {"stranger": 2})
+        assert (taken["new"], taken["held"], taken["refused"]) == (9, 10, {"known": 1, "stranger": 2})
         assert in_json("shares", "take", f"{SITES[-1]}.{who}", *files[:1], "--node", who)["refused"] == {"known": 2}
     in_json("shares", "roll", "--with", b, "-o", "a.roll", "--node", "a")
     assert in_json("shares", "roll", "--with", a, "-o", "b.roll", "--node", "b")["contributions"] == 12

@@ -17,6 +17,7 @@ from outroute.distill.combining import combine
 from outroute.distill.contribution import Contribution, Refusal, contribute, envelope_bytes, pair_of, read
 from outroute.distill.opening import (
     Roll,
+    Sum,
     Sums,
     add_up,
     read_roll,
@@ -29,7 +30,7 @@ from outroute.distill.shares import Spoilt, Total, drawn_share, other_share, tot
 from outroute.errors import DataError
 from outroute.identity import Identity, Purpose
 from outroute.packet import PacketArray, accept, moments
-from outroute.schema import SCALE, OutcomeKind, Schema
+from outroute.schema import SCALE, OutcomeKind, Schema, facet_index
 
 from .conftest import make_observations, make_schema
 
@@ -283,6 +284,31 @@ def test_a_liar_spoils_its_own_cohort_only() -> None:
     assert len(made.spoilt) == (held[0][0].id in used) == 1
     lost = len(used) - int(made.packets["size"].sum())
     assert lost in {s.members for s in ours.sums}
+
+
+def test_who_says_another_facet_under_the_seal_than_outside_spoils_its_own_cohort_only() -> None:
+    """All outcomes of the right cohort agree, so it is to join a neighbour of the facet that both say outside."""
+    schema, observations = some(n=60)
+    facet = schema.slots[schema.facets[0].name]
+    rows = observations.take(np.flatnonzero(observations.codes[:, facet][:, 0] == SCALE)[:12])
+    vectors = vectors_of(schema, rows.codes, np.zeros(12))
+    at = len(schema.fields) + facet.start
+    vectors[11:, at] -= np.uint64(6 * SCALE)
+    vectors[11:, at + 1] += np.uint64(6 * SCALE)
+    number = int(rows.facet[0])
+    assert facet_index(schema, rows.codes[:1])[0] == number
+    sums = [
+        Sum(facet=number, cell=cell, bucket=0, members=6, sites=6, share=part.sum(axis=0, dtype=np.uint64))
+        for cell, part in enumerate((vectors[:6], vectors[6:]))
+    ]
+    none = [replace(one, share=np.zeros_like(one.share)) for one in sums]
+    both = [
+        Sums(by=one.public_key, other=two.public_key, k=4, digest=bytes(32), sums=tuple(part), left=0)
+        for one, two, part in ((A, B, sums), (B, A, none))
+    ]
+    made = combine(schema, both[0], both[1], A)
+    assert made.spoilt == ((1, Spoilt.CONDITIONS),)
+    assert (made.agreeing, len(made.packets)) == (1, 0)
 
 
 def opened_of(schema: Schema, observations: Observations) -> PacketArray:

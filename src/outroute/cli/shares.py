@@ -108,12 +108,15 @@ def take(
             "--sites", help="Take shares of these sites only: a file with a public key a line.", show_default=False
         ),
     ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="Contributions of one site that wait at a time.")] = 100,
     as_json: Json = False,
 ) -> None:
     """As a synthesizer, keep the shares that sites sent.
 
     Without --sites anybody may contribute, also somebody who invents k
     subjects to be left with the one that is real: name the sites you know.
+    Nobody can look into a share. A site that lies spoils or bends the cohorts
+    that it is in, with --most no more than that at a time.
 
     Example:
 
@@ -125,7 +128,7 @@ def take(
     if sites is not None:
         admitted = frozenset(_key(line.split("#")[0].strip()) for line in _lines(sites) if line.split("#")[0].strip())
     with open_node(node) as opened, working("Opening"):
-        new, refused, held = take_shares(opened, node, [_read(path) for path in files], admitted=admitted)
+        new, refused, held = take_shares(opened, node, [_read(path) for path in files], admitted=admitted, most=most)
     if as_json:
         emit_json({"new": new, "refused": {why.name.lower(): count for why, count in refused.items()}, **held})
     else:

@@ -17,7 +17,7 @@ from outroute.distill.shares import Spoilt, Total, total
 from outroute.errors import DataError
 from outroute.identity import Identity
 from outroute.packet import PACKET_DTYPE, PacketArray, build, sign
-from outroute.schema import MISSING, Distiller
+from outroute.schema import MISSING, Distiller, facet_index
 
 if TYPE_CHECKING:
     from outroute.schema import Schema
@@ -82,6 +82,9 @@ def combine(schema: Schema, one: Sums, two: Sums, identity: Identity) -> Combine
     for mine, theirs in zip(one.sums, two.sums, strict=True):
         sums = mine.share + theirs.share
         opened = total(schema, mine.members, sums)
+        if isinstance(opened, Total) and facet_index(schema, opened.codes[None])[0] != mine.facet:
+            # Somebody says another facet under the seal than outside. It must not be joined with those that are right.
+            opened = Spoilt.CONDITIONS
         if isinstance(opened, Spoilt):
             spoilt.append((mine.cell, opened))
         else:

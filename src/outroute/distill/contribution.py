@@ -65,6 +65,8 @@ class Refusal(IntEnum):
     """By a site that is not on the list of those admitted."""
     FULL = 8
     """There is no room for more."""
+    MANY = 9
+    """Its site has as many waiting already as a site may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,21 @@ from outroute.store import Which
 from outroute.store.outgoing import operator_text
 from outroute.store.sharing import Sharing
 
-__all__ = ["Added", "Given", "Opened", "give_shares", "open_sums", "roll_of", "sum_shares", "take_shares"]
+__all__ = [
+    "MOST_OF_A_SITE",
+    "Added",
+    "Given",
+    "Opened",
+    "give_shares",
+    "open_sums",
+    "roll_of",
+    "sum_shares",
+    "take_shares",
+]
+
+MOST_OF_A_SITE = 100
+"""Contributions of one site that wait at a time: who has more subjects forms cohorts of its own, and who lies about all
+of them reaches so many cohorts at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +157,16 @@ def give_shares(node: Node, first: bytes, second: bytes, *, by: str) -> Given:
 
 
 def take_shares(
-    node: Node, directory: Path, contents: list[bytes], *, admitted: frozenset[bytes] | None
+    node: Node, directory: Path, contents: list[bytes], *, admitted: frozenset[bytes] | None, most: int = MOST_OF_A_SITE
 ) -> tuple[int, dict[Refusal, int], dict[str, int]]:
     """As a synthesizer, keep what sites sent.
+
+    Args:
+        node: the synthesizer.
+        directory: its.
+        contents: files of sites.
+        admitted: public keys of the sites that may contribute; None: everybody.
+        most: contributions of one site that wait at a time.
 
     Returns:
         How many contributions are new, how many were refused for each reason, and what is held now.
@@ -155,7 +176,7 @@ def take_shares(
     sharing = Sharing(directory)
     try:
         found = (one for content in contents for one in read(node.schema, content, identity, admitted=admitted))
-        new, refused = sharing.add(found)
+        new, refused = sharing.add(found, most=most)
         return new, refused, sharing.counts()
     finally:
         sharing.close()

@@ -37,17 +37,28 @@ class Sharing:
             overwrite=True,
         )
 
-    def add(self, found: Iterable[Contribution | Refusal]) -> tuple[int, dict[Refusal, int]]:
+    def add(self, found: Iterable[Contribution | Refusal], *, most: int = MAX_HELD) -> tuple[int, dict[Refusal, int]]:
         """Keep contributions; those refused, held or added up before are counted.
+
+        Args:
+            found: what came.
+            most: contributions of one site that wait at a time; so many cohorts it can spoil or bend at once.
 
         Returns:
             How many are new, and how many were refused for each reason.
         """
         new, refused = 0, dict[Refusal, int]()
         with self._database.transaction() as connection:
-            room = MAX_HELD - scalar(connection, "SELECT count(*) FROM contributions WHERE share IS NOT NULL")
+            waiting = dict(
+                connection.execute(
+                    "SELECT site, count(*) FROM contributions WHERE share IS NOT NULL GROUP BY site"
+                ).fetchall()
+            )
+            room = MAX_HELD - sum(waiting.values())
             for one in found:
                 why = one if isinstance(one, Refusal) else None if new < room else Refusal.FULL
+                if isinstance(one, Contribution) and why is None and waiting.get(one.site, 0) >= most:
+                    why = Refusal.MANY
                 if isinstance(one, Contribution) and why is None:
                     done = connection.execute(
                         "INSERT OR IGNORE INTO contributions VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
@@ -62,6 +73,7 @@ class Sharing:
                         ),
                     ).rowcount
                     new += done
+                    waiting[one.site] = waiting.get(one.site, 0) + done
                     why = None if done else Refusal.KNOWN
                 if why is not None:
                     refused[why] = refused.get(why, 0) + 1
