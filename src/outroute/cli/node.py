@@ -34,7 +34,7 @@ from outroute.cli._options import DEFAULT_DIR, Case, Json, MappingFile, NodeDir,
 from outroute.cli._running import RunningNode
 from outroute.cli._views import positive_class, show_insight
 from outroute.cli.packet import read_packets
-from outroute.errors import DataError
+from outroute.errors import DataError, StoreError
 
 if TYPE_CHECKING:
     from outroute.node import Node
@@ -124,25 +124,49 @@ def receive(
     file: Annotated[Path, typer.Argument(help="Packets of other nodes.", show_default=False)],
     node: NodeDir = DEFAULT_DIR,
     schema: SchemaOption = None,
+    pass_on: Annotated[
+        str | None,
+        typer.Option(
+            "--pass-on",
+            metavar="NAME",
+            help="Hand them to the holders of their cells too, if the node runs; NAME lets them leave.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take packets of other nodes in; each is checked by every rule first.
 
-    Example:
+    They count in this node's answers. With --pass-on a node that runs also
+    brings them to the holders of their cells, so that everybody finds them:
+    packets of two synthesizers, say, whose common key is nobody's node.
+
+    Examples:
 
     outroute receive south.orp --node north
+
+    outroute receive rare.orp --pass-on "Dr. Weber" --node a
 
     Exit code 1: some packets were refused; the others are in.
     """
     from outroute.packet import PACKET_BYTES, Rejection
 
     data = read_packets(file)
+    passed: dict[str, int] | None = None
     with reach_node(node, schema) as opened, working(f"Checking {len(data) // PACKET_BYTES:,} packets"):
         if isinstance(opened, RunningNode):
             done = opened.client.receive(data)
+            if pass_on is not None:
+                passed = opened.client.pass_on(data, by=pass_on)
             refused = {Rejection[name.upper()]: number for name, number in done["refused"].items()}
             held, authors, own = (done["in_force"][name] for name in ("packets", "nodes", "own"))
         else:
+            if pass_on is not None:
+                raise StoreError(
+                    f"only a node that runs can pass packets on: start it with outroute node --data-dir {node}, or "
+                    "leave out --pass-on",
+                    code="node.stopped",
+                )
             refused = opened.receive(data)
             foreign = others(opened)
             held, authors = len(foreign), len({author.tobytes() for author in foreign["author"]})
@@ -156,6 +180,7 @@ def receive(
                 "refused": {reason.name.lower(): n for reason, n in refused.items()},
                 "in_force": {"packets": held, "nodes": authors},
             }
+            | ({} if passed is None else {"passed_on": passed})
         )
     else:
         out.print(
@@ -163,6 +188,12 @@ def receive(
             f"{several(authors, 'other node')} in force here now",
             highlight=False,
         )
+        if passed is not None:
+            out.print(
+                f"{several(passed['sent'], 'packet')} passed on, {passed['acknowledged']:,} kept by the holders of "
+                "their cells",
+                highlight=False,
+            )
         if own:
             say(f"{several(own, 'packet')} of this node itself: its own records say more, so they do not count")
         for reason, number in refused.items():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outroute.cli._common import emit_json, handled, out, say, warn, working, write_files
 from outroute.cli._node_dir import open_node, several
 from outroute.cli._options import DEFAULT_DIR, By, Force, Json, NodeDir
-from outroute.errors import DataError
+from outroute.cli._running import find_running
+from outroute.errors import DataError, StoreError
+
+if TYPE_CHECKING:
+    from outroute.node import Node
 
 __all__ = ["shares_app"]
 
@@ -20,6 +24,20 @@ shares_app = typer.Typer(
     rich_markup_mode="rich",
     help="Too few subjects for a cohort? Give shares to two synthesizers: they see sums over several sites only.",
 )
+
+
+def stopped(directory: Path) -> Node:
+    """The node in a directory, which must not run: shares travel as files, and a running node keeps its directory."""
+    running = find_running(directory)
+    if running is not None:
+        running.close()
+        raise StoreError(
+            f"the node in '{directory}' runs, and shares are handled while it does not: stop it, run this command, "
+            "start it again. Packets that come of it reach its network with outroute receive FILE --pass-on NAME",
+            code="node.running",
+        )
+    return open_node(directory)
+
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Write it here.", show_default=False)]
 Floor = Annotated[
@@ -69,7 +87,7 @@ def give(
     for path in output:
         if path.exists() and not force:
             raise DataError(f"'{path}' exists already; --force replaces it", code="file.exists")
-    with open_node(node) as opened, working("Splitting"):
+    with stopped(node) as opened, working("Splitting"):
         given = give_shares(opened, keys[0], keys[1], by=by)
         places = dict(zip(given.pair, given.files, strict=True))
         # Noted as gone before a file is there: rather lost than sent twice.
@@ -127,7 +145,7 @@ def take(
     admitted = None
     if sites is not None:
         admitted = frozenset(_key(line.split("#")[0].strip()) for line in _lines(sites) if line.split("#")[0].strip())
-    with open_node(node) as opened, working("Opening"):
+    with stopped(node) as opened, working("Opening"):
         new, refused, held = take_shares(opened, node, [_read(path) for path in files], admitted=admitted, most=most)
     if as_json:
         emit_json({"new": new, "refused": {why.name.lower(): count for why, count in refused.items()}, **held})
@@ -160,7 +178,7 @@ def roll(
     """
     from outroute.node.sharing import roll_of
 
-    with open_node(node) as opened:
+    with stopped(node) as opened:
         content, count = roll_of(opened, node, _key(other), k=k)
         write_files({output: content}, force=force)
     if as_json:
@@ -193,7 +211,7 @@ def add_up(
 
     if output.exists() and not force:
         raise DataError(f"'{output}' exists already; --force replaces it", code="file.exists")
-    with open_node(node) as opened, working("Adding up"):
+    with stopped(node) as opened, working("Adding up"):
         added = sum_shares(opened, node, _read(rolled), k=k)
         write_files({output: added.content}, force=True)
     if as_json:
@@ -236,7 +254,7 @@ def combine(
 
     if len(sums) != 2:
         raise DataError("Give two files: the sums of both synthesizers", code="shares.pair")
-    with open_node(node) as opened, working("Adding the two sums"):
+    with stopped(node) as opened, working("Adding the two sums"):
         made = open_sums(opened, _read(sums[0]), _read(sums[1]))
         if len(made.packets):
             write_files({output: made.packets.tobytes()}, force=force)

@@ -12,6 +12,7 @@ from fastapi import Body, FastAPI, Query, Response
 from outroute.node import Node
 from outroute.node.governed import NO_REASON
 from outroute.node.living import LivingNode
+from outroute.node.passing_on import pass_on
 from outroute.node.reports import TakenBack
 from outroute.packet import PACKET_BYTES
 from outroute.service import bodies
@@ -90,6 +91,15 @@ def _file_routes(app: FastAPI, living: LivingNode) -> None:
             "refused": {reason.name.lower(): n for reason, n in refused.items()},
             "in_force": received,
         }
+
+    @app.post("/pass-on", tags=["what leaves"])
+    def pass_on_(
+        packets: Annotated[bytes, Body(media_type=BYTES_TYPE, min_length=1, max_length=bodies.FILE_MOST)],
+        by: Annotated[str, Query(min_length=1, max_length=400)],
+    ) -> dict[str, Any]:
+        """Hand packets of others that came in a file to the holders of their cells."""
+        with living.using() as node:
+            return asdict(pass_on(node, packets, by=by))
 
     @app.get("/received", tags=["look"], response_class=Response)
     def received() -> Response:

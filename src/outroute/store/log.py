@@ -66,6 +66,7 @@ class Event(StrEnum):
     ASKED = "asked"
     ANSWERED = "answered"
     RECEIVED = "received"
+    PASSED_ON = "passed_on"
     MIGRATED = "migrated"
     PINNED = "pinned"
     UNPINNED = "unpinned"
