@@ -110,7 +110,7 @@ def test_the_pages_have_examples_that_run() -> None:
     assert {ROOT / "README.md", *roles} <= set(RUNNING)
 
 
-@pytest.mark.parametrize("generator", ["generate_cli.py", "generate_packet.py"])
+@pytest.mark.parametrize("generator", ["generate_cli.py", "generate_packet.py", "generate_walls.py"])
 def test_what_is_written_by_programs_is_up_to_date(generator: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / generator), "--check"], capture_output=True, text=True, check=False

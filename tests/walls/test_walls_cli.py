@@ -172,6 +172,13 @@ def test_a_deployment_file_that_cannot_be_meant_is_refused(tmp_path: Path, text:
     assert "ours.toml" in str(caught.value)
 
 
+def test_the_deployment_file_of_the_documentation_is_one_with_every_figure(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "walls.md").read_text(encoding="utf-8")
+    block = text.split("```toml\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "ours.toml").write_text(block, encoding="utf-8")
+    assert set(load_deployment(tmp_path / "ours.toml").given) == set(LIMITS)
+
+
 def test_a_deployment_file_says_which_figures_are_the_users(tmp_path: Path) -> None:
     path = tmp_path / "ours.toml"
     path.write_text("nodes = 40\nupload_mbit = 2\nparameters = 1e6\n")
