@@ -6,15 +6,26 @@ from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
+import pytest
 
 from outroute.audit import Emission, cohorts
-from outroute.audit.naming import name_members, named
+from outroute.audit.naming import Named, name_members, named
 from outroute.distill import Observations
 from outroute.schema import Schema
 
 from .making import blind, observed, world
 
 SCHEMA = world()
+
+
+def test_what_lots_would_name_is_no_advantage() -> None:
+    def found(share: float, members: int) -> Named:
+        return Named(named=share, precision=share, solved=0.0, candidates=10.0, chance=0.5, members=members)
+
+    assert found(0.6, 20).advantage == 0.0
+    assert found(0.6, 2_000).advantage == pytest.approx(0.2)
+    assert found(1.0, 20).advantage == 1.0
+    assert found(0.4, 2_000).advantage == 0.0
 
 
 def test_exact_means_name_their_members() -> None:

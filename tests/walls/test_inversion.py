@@ -29,7 +29,7 @@ def measured(
     """A leak and a worth as steps keep them: twenty splits around a mean."""
     jitter = np.tile([-0.001, 0.001], 10)
     area = {"value": member, "low": member - 0.02, "high": member + 0.02}
-    naming = {"named": named, "chance": chance, "precision": 1.0, "solved": 1.0, "candidates": 10.0}
+    naming = {"named": named, "chance": chance, "advantage": (named - chance) / (1 - chance)}
     leak = {
         "membership": {"likelihood_ratio": {"auc": area}},
         "naming": naming,

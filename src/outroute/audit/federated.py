@@ -96,4 +96,5 @@ def name_by_updates(clients: Clients, how: Federation, rng: np.random.Generator,
         solved=1.0,
         candidates=number / max(len(gram), 1),
         chance=members / max(number, 1),
+        members=members,
     )

@@ -73,6 +73,7 @@ class Named:
         solved: share of packets with a solution.
         candidates: records to choose from, mean over packets.
         chance: share that would be named at this number of names by drawing from the candidates.
+        members: of the attacked packets, all sites together.
     """
 
     named: float
@@ -80,6 +81,7 @@ class Named:
     solved: float
     candidates: float
     chance: float
+    members: int
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
@@ -89,7 +91,15 @@ class Named:
             "solved": self.solved,
             "candidates": self.candidates,
             "chance": self.chance,
+            "members": self.members,
         }
+
+    @property
+    def advantage(self) -> float:
+        """Share of the members named beyond chance, 0 to 1; 0 where lots name as many in one of 40 cases."""
+        spread = np.sqrt(max(self.chance * (1 - self.chance), 0.0) / max(self.members, 1))
+        beyond = self.named - self.chance
+        return float(beyond / (1 - self.chance)) if beyond > 1.96 * spread and self.chance < 1 else 0.0
 
 
 def name_members(
@@ -238,4 +248,5 @@ def named(sites: list[Naming]) -> Named | None:
         solved=solved / packets,
         candidates=candidates,
         chance=min(1.0, (right + wrong) / max(candidates * packets, 1.0)),
+        members=members,
     )

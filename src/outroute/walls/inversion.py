@@ -37,13 +37,13 @@ class Inversion:
             out.append(Step(key=key, text=text, cost=cost, run=run))
 
         for method in bench.methods:
-            cost = (1.0 if quick else 6.0) if method.ours else (0.6 if quick else 5.0)
+            cost = (0.5 if quick else 4.0) if method.ours else (0.3 if quick else 1.0)
             add(f"leak/{method.key}", f"attacking {method.name}", cost, partial(bench.leak, method))
         for method in bench.methods:
             run = partial(_quietly, partial(bench.worth, method))
-            add(f"worth/{method.key}", f"what {method.name} is worth", 0.1 * bench.effort.repeats, run)
+            add(f"worth/{method.key}", f"what {method.name} is worth", 0.03 * bench.effort.repeats, run)
         for number, one in enumerate(bench.searches):
-            cost = sum(len(this.rows) ** 0.5 for this in one.tries) * len(one.attacks) * (0.5 if quick else 1.5)
+            cost = sum(len(this.rows) ** 0.5 for this in one.tries) * len(one.attacks) * (0.2 if quick else 0.3)
             text = f"searching for records in updates: {one.setting}"
             add(f"search/{number}", text, cost, partial(bench.searched, number))
         add("pictures", "what packets say of the same records", 1.0, partial(_quietly, bench.pictured))

@@ -56,6 +56,8 @@ QUICK = Effort(
     packets=1,
     plan=SearchPlan(targets=3, batches=1, iterations=200, restarts=1, realistic=0),
 )
+EVERY = 1_000_000
+"""All packets of a site."""
 SHOWN_HEIGHT, SHOWN_WIDTH = 6, 2
 """Pixels of a field in the strip that stands for a record of a table."""
 
@@ -252,7 +254,9 @@ class Bench:
         judged = judge([p for p in pairs if p is not None], self.rng(method.key, "judge"))
         draw = self.rng(method.key, "naming")
         tell(f"{method.name}: naming members")
-        found = [name_members(self.schema, rows, emit, draw, packets=self.effort.packets) for _, rows in each]
+        # Programmes take their time; drawing lots under `private` takes none.
+        most = EVERY if method.epsilon else self.effort.packets
+        found = [name_members(self.schema, rows, emit, draw, packets=most) for _, rows in each]
         solved = named([site for site in found if site is not None])
         draw = self.rng(method.key, "values")
         guesses = [reconstruct(self.schema, rows, emit, draw, scale=self.scale) for _, rows in each]
@@ -334,7 +338,7 @@ def _step(tell: Tell, method: Method, site: str) -> Callable[[int, int], None]:
 def _plain(judged: Any, solved: Named | None) -> dict[str, Any]:
     return {
         "membership": None if judged is None else judged.to_json(),
-        "naming": None if solved is None else solved.to_json(),
+        "naming": None if solved is None else solved.to_json() | {"advantage": solved.advantage},
     }
 
 

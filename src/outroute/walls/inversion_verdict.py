@@ -24,7 +24,8 @@ READ_OFF = 3.0
 """Decibel above the best public guess from which values count as read off: half of the squared error."""
 RULE = (
     "Leak of a setting: the largest advantage that an attack reaches, from 0 (chance) to 1: of membership inference "
-    "(2 AUC - 1), and of naming members from the list of all candidates ((named - chance) / (1 - chance)). Worth: AUC "
+    "(2 AUC - 1), and of naming members from the list of all candidates ((named - chance) / (1 - chance), 0 where lots "
+    "would name as many in one of 40 cases). Worth: AUC "
     "of one linear model from what leaves all sites and nothing else, on held-out subjects, paired by split. Two "
     "comparisons, of settings that a site would run on all its records. (1) Equal epsilon: federated averaging with "
     "clipping and noise against packets of the distiller private, the same lifetime budget of a subject: the side of "
@@ -108,10 +109,8 @@ def _row(method: Method, done: Mapping[str, Mapping[str, Any]], searches: Sequen
         reached = {}
         if found["membership"] is not None:
             reached["membership"] = 2 * found["membership"]["likelihood_ratio"]["auc"]["value"] - 1
-        if found["naming"] is not None and found["naming"]["chance"] < 1:
-            named, chance = found["naming"]["named"], found["naming"]["chance"]
-            # Names that are wrong say nothing: what is right among as many names drawn by lot is chance.
-            reached["naming"] = (named - chance) / (1 - chance)
+        if found["naming"] is not None:
+            reached["naming"] = found["naming"]["advantage"]
         if reached:
             attack = max(reached, key=lambda name: reached[name])
             leak = max(reached[attack], 0.0)
