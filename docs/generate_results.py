@@ -10,6 +10,7 @@ import audit_results as audit
 import elections_results as elections
 import hostile_results as hostile
 import leaving_results as leaving
+import noniid_results
 import private_results
 import transports_results as transports
 
@@ -208,6 +209,7 @@ def main() -> None:
     path = RESULTS / "private.json"
     if path.exists():
         out += private_results.private(json.loads(path.read_text()))
+    out += noniid_results.section()
     out += plain("codec", "The codec")
     out += plain("store", "Store and local transport")
     out += plain("ask", "Asking")
