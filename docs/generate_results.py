@@ -215,6 +215,7 @@ def main() -> None:
     out += plain("ask", "Asking")
     out += plain("distil", "Distilling")
     out += leaving.tiny()
+    out += leaving.liars()
     out += leaving.questions()
     out += leaving.cohorts()
     out += elections.failover()

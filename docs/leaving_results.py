@@ -83,6 +83,53 @@ def tiny() -> list[str]:
     return [*out, ""]
 
 
+LIES = {
+    "nobody": "nobody",
+    "own": "about the own outcome",
+    "blind": "four times as much, not knowing the others",
+    "knowing": "turns its cohort round, knowing the sum",
+    "spoil": "makes its cohort's sum impossible",
+}
+
+
+def liars() -> list[str]:
+    """Sites that lie in shares."""
+    found = _load("tiny-liars")
+    if found is None:
+        return []
+    out = [
+        "## Sites that lie in shares",
+        "",
+        f"`python -m benchmarks.tiny_liars --json`: sites of one to four subjects, k = {found['k']}, {found['cells']} cells. Cohorts "
+        "with a liar in them, and those lost, in per cent. AUC and log-loss of somebody who asks without outcomes of their "
+        "own, and with some: packets are elected and calculations chosen by them. Differences are to nobody lying.",
+        "",
+    ]
+    for name, label in NAMES.items():
+        if name not in found:
+            continue
+        table = found[name]
+        out += [
+            f"**{label}**, {table['repeats']} repeats, {table['subjects']:,} subjects in tiny sites; own outcomes: "
+            f"{table['own']}",
+            "",
+            "| liars, % of sites | what they do | cohorts reached | lost | AUC without own | difference | log-loss | "
+            "AUC with own | difference | log-loss |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for row in table["rows"]:
+            cells = []
+            for mode in ("alone", "own"):
+                one = row[mode]
+                cells += [_three(one["auc"]), _interval(one.get("auc_lost")), _three(one["log_loss"])]
+            out.append(
+                f"| {row['share']} | {LIES[row['lie']]} | {100 * row['touched']:.0f} | {100 * row['lost']:.0f} | "
+                f"{' | '.join(cells)} |"
+            )
+        out.append("")
+    return out
+
+
 def questions() -> list[str]:
     """What a question tells holders."""
     found = _load("questions")

@@ -8,6 +8,7 @@ __all__ = ["private"]
 
 WORDS = {
     "records": "single records",
+    "fields": "single records, of each only the fields that make the cells",
     "cohorts": "cohorts of 5",
     "nothing": "no packets",
 }
@@ -16,14 +17,14 @@ WORDS = {
 def _way(name: str, found: dict[str, Any]) -> str:
     if name in WORDS:
         return WORDS[name]
-    cells = list(found["grids"])
+    cells = found["regions"]
     if name.startswith("e"):
-        return f"`private`, epsilon {name[1:]}, {cells[1]} cells"
+        return f"`private`, epsilon {name[1:]}, {cells:,} cells"
     if name.startswith("cells"):
         return f"`private`, epsilon 1, {name.split()[1]} cells"
     count = name.split()[-1]
     how = "releases" if name.startswith("releases") else "releases, epsilon split over them"
-    return f"`private`, epsilon 1, {cells[1]} cells, {count} {how}"
+    return f"`private`, epsilon 1, {cells:,} cells, {count} {how}"
 
 
 def private(found: dict[str, Any]) -> list[str]:
@@ -42,8 +43,8 @@ def private(found: dict[str, Any]) -> list[str]:
         out += [
             f"**{name}**, {table['rows']:,} rows, {how['repeats']} splits"
             + (
-                f", one day in {how['every']}, {how['victims']} airlines ask in each split, own rows at most "
-                f"{how['own']:,}"
+                f", one day in {how['every']}, {how['victims']} airlines ask in each split about {how['asked']:,} test "
+                f"cases at most, own rows at most {how['own']:,}"
                 if name == "flights"
                 else ""
             )
