@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._byzantine_scores import attacked, attackers, weight_share
 from benchmarks._byzantine_tables import TABLES, Case, cases
 from benchmarks.common import options, show
 from outroute.elections.hire import Anchored
 from outroute.node.electing import elect_packets
 from outroute.simulation import together
+from outroute.walls.hostile_scores import attacked, attackers, weight_share
 
 ATTACKS = ("label-flip", "colluding")
 SHARES = (20, 30, 40, 45, 55, 60, 70, 80, 90)

@@ -19,16 +19,20 @@ import importlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks._byzantine_scores import (
+from benchmarks._byzantine_tables import TABLES, Case, Table, case_of, cases, load, tables
+from benchmarks.common import options, show
+from outroute import trial
+from outroute.simulation import ADVERSARIES, together
+from outroute.walls.hostile_rows import Row, rows_of, rule_of, sides
+from outroute.walls.hostile_scores import (
     Elections,
     Scored,
     alone,
@@ -40,11 +44,6 @@ from benchmarks._byzantine_scores import (
     score,
     weight_share,
 )
-from benchmarks._byzantine_tables import TABLES, Case, Table, case_of, cases, load, tables
-from benchmarks.common import options, show
-from outroute import trial
-from outroute.simulation import ADVERSARIES, together
-from outroute.synthesis import Evidence, Records
 
 __all__ = [
     "SHARES",
@@ -73,69 +72,6 @@ MARGIN = 0.01
 """Nats of log-loss by which an attack may cost, or a site alone do better; written down before any run."""
 POWER = (0, 2, 5, 10, 20, 40)
 """Own outcomes left in the region, for the power curve."""
-
-
-def rule_of(case: Case, elections: Elections) -> Callable[[Evidence, Records], NDArray[np.float64]]:
-    """The elections as the adaptive attacker plays them through."""
-
-    def weigh(packets: Evidence, own: Records) -> NDArray[np.float64]:
-        elected = elections(case.schema, packets, own, case.rng("elections as the attacker plays them"))
-        return np.ones(packets.n) if elected.weight is None else elected.weight
-
-    return weigh
-
-
-Row = dict[str, Any]
-
-
-def sides(elections: Elections) -> list[tuple[str, Elections]]:
-    """Without elections, and with them if there are any."""
-    return [("no election", everybody), *([] if elections is everybody else [("elections", elections)])]
-
-
-def rows_of(
-    case: Case, attacks: Sequence[str], shares: Sequence[int], elections: Elections, *, one: bool = False
-) -> list[Row]:
-    """All fits of one case as rows: attack, attackers, method and what was scored."""
-    found: list[Row] = []
-    inside = int(case.region.contains(case.own.x).sum())
-
-    def keep(name: str, count: int, method: str, scored: Scored) -> None:
-        found.append(
-            {
-                "repeat": case.repeat,
-                "site": case.victim,
-                "attack": name,
-                "attackers": count,
-                "peers": case.peers,
-                "method": method,
-                "log_loss": scored.scores["log_loss"],
-                "accuracy": scored.scores["accuracy"],
-                "auc": scored.scores["auc"] if _enough(case) else float("nan"),
-                "inside": scored.inside["log_loss"],
-                "share": scored.share,
-                "least": scored.least,
-                "matter": scored.matter,
-                "below": scored.below,
-                "own_inside": inside,
-            }
-        )
-
-    keep("", 0, "local", alone(case))
-    for method, rule in sides(elections):
-        keep("", 0, method, score(case, case.evidence, elections=rule))
-    for name in attacks:
-        for count in sorted({attackers(case.peers, share / 100) for share in shares} - {0}):
-            for method, rule in sides(elections):
-                hostile = attacked(case, name, count, rule=rule_of(case, rule))
-                everything = together(case.evidence, hostile)
-                scored = score(case, everything, elections=rule, hostile=hostile.nodes, one_organisation=one)
-                keep(name, count, method, scored)
-    return found
-
-
-def _enough(case: Case) -> bool:
-    return int(np.bincount(case.y.astype(np.int64), minlength=case.classes).min()) >= trial.MIN_PER_CLASS
 
 
 def power_of(case: Case, attacks: Sequence[str], share: int, elections: Elections) -> list[Row]:
@@ -272,7 +208,7 @@ def _work(args: Any, repeat: int) -> list[Row]:
     elections = {"none": everybody, "ours": ours}.get(args.elections) or find(args.elections)
     found: list[Row] = []
     if args.federated and not args.power:
-        from benchmarks._byzantine_federated import federated_rows
+        from outroute.walls.hostile_federated import federated_rows
 
         for table in tables(args.name, 1, seed=args.seed, first=repeat):
             found += federated_rows(table, args.attacks, args.shares, victims=args.victims)

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from outroute.datasets import Dataset
 from outroute.datasets.declare import category, number, schema, two_classes
 from outroute.datasets.heart import HEART_FIELDS
-from outroute.distill import Observations
 from outroute.identity import Identity
 from outroute.packet import PacketArray, build, sign
-from outroute.schema import Distiller, Schema, drawn_landmarks, encode, encode_outcome, facet_index
+from outroute.schema import Distiller, Schema, drawn_landmarks
 
 NOW = 1_700_000_000
 """A moment for packets that no real clock is asked for."""
@@ -127,23 +125,3 @@ def some_packets(
     if signed:
         sign(packets, who)
     return packets
-
-
-def observations_of(data: Dataset) -> dict[str, Observations]:
-    """Each site's rows with a known outcome; each row a subject of its own."""
-    codes = encode(data.schema, data.columns).codes
-    outcome = encode_outcome(data.schema.outcome, data.outcome)
-    seconds = data.schema.time.bucket_seconds
-    when = np.zeros(len(data), dtype=np.int64) if data.time is None else data.time
-    facet = facet_index(data.schema, codes)
-    out = {}
-    for site in data.sites:
-        rows = np.flatnonzero((data.site == site) & ~np.isnan(outcome))
-        out[site] = Observations(
-            codes=codes[rows],
-            outcome=outcome[rows],
-            subject=np.arange(len(rows), dtype=np.int64),
-            bucket=when[rows] - when[rows] % seconds,
-            facet=facet[rows],
-        )
-    return out

@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._byzantine_scores import attacked, attackers
 from benchmarks._byzantine_tables import Case, case_of, tables
 from benchmarks.common import options, show
 from outroute import trial
@@ -46,6 +45,7 @@ from outroute.store import ANSWER_CAP
 from outroute.synthesis import Evidence, Settings, fit
 from outroute.trial.metrics import MIN_FOR_R2
 from outroute.trial.parallel import single_threaded
+from outroute.walls.hostile_scores import attacked, attackers
 
 Ints = NDArray[np.int64]
 

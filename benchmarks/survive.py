@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._byzantine_scores import attacked, attackers
 from benchmarks._byzantine_tables import cases
 from benchmarks.common import median, options, show
 from outroute.elections.survive import survive
 from outroute.node.threads import single_threaded
 from outroute.simulation import together
 from outroute.synthesis import Evidence, Records
+from outroute.walls.hostile_scores import attacked, attackers
 
 SLOPE = 1.0
 """Spread of what conditions mean, in the table that is made up for speed."""

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks._byzantine_federated import hostile_clients, records_as_packets
-from benchmarks._byzantine_scores import honest_parts
 from benchmarks._byzantine_tables import CLASSES_EACH, CLIENTS, digits
 
 from benchmarks import breakdown, byzantine
 from outroute.schema import Schema
 from outroute.simulation import ADVERSARIES, together
 from outroute.synthesis import Evidence, Records
+from outroute.walls.hostile_federated import hostile_clients, records_as_packets
+from outroute.walls.hostile_scores import honest_parts
 
 ROOT = Path(__file__).parents[2]
 

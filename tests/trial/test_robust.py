@@ -21,6 +21,7 @@ from outroute.trial.robust_rules import (
     FLOWER_RULES,
     Rule,
     flower,
+    flower_functions,
     fltrust_rule,
     gaussian,
     idle,
@@ -254,3 +255,17 @@ class TestFlower:
     @pytest.mark.parametrize("name", FLOWER_RULES)
     def test_no_rule_stands_a_majority_of_liars(self, name: str) -> None:
         assert fitted(FOLD, flippers(12), flower(name, 16, 12)) > fitted(FOLD, [], mean_rule) + 0.3
+
+
+@pytest.mark.parametrize("name", [*FLOWER_RULES, "bulyan"])
+@pytest.mark.parametrize("attackers", [0, 2])
+def test_the_functions_behind_a_strategy_give_what_the_strategy_gives(name: str, attackers: int) -> None:
+    pytest.importorskip("flwr", reason="the extra walls is not installed; scripts/test runs this where it is")
+    rng = np.random.default_rng(3)
+    clients = 11  # Bulyan wants 4 f + 3
+    sent = rng.normal(size=(clients, 6, 2)).astype(np.float32)
+    sent[:attackers] += 5
+    rows = rng.integers(10, 90, clients)
+    shared = np.zeros((6, 2), np.float32)
+    found = [kind(name, clients, attackers)(1, shared, sent, rows, shared) for kind in (flower, flower_functions)]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._byzantine_tables import Case, Table, case_of
 from outroute import trial
 from outroute.simulation import ADVERSARIES, attack
 from outroute.synthesis import Evidence
@@ -24,6 +23,10 @@ from outroute.trial.robust_rules import (
     leaning,
     little_is_enough,
 )
+from outroute.walls.hostile_cases import Case, Table, case_of, victims_of
+from outroute.walls.hostile_scores import attackers
+
+__all__ = ["SYBIL_CLIENTS", "federated_rows", "hostile_clients", "records_as_packets"]
 
 SYBIL_CLIENTS = 60
 """Sybils as clients: Krum compares all pairs in every round, and with 300 it takes minutes for one model."""
@@ -76,19 +79,30 @@ def hostile_clients(case: Case, name: str, count: int, clients: int, *, rooted: 
 
 
 def federated_rows(
-    table: Table, attacks: Sequence[str], shares: Sequence[int], *, victims: int | None = None
+    table: Table,
+    attacks: Sequence[str],
+    shares: Sequence[int],
+    *,
+    victims: int | None = None,
+    rules: Sequence[str] = FLOWER_RULES,
+    make: Callable[[str, int, int], Rule] = flower,
 ) -> list[dict[str, Any]]:
-    """All rules under all attacks on one split, as rows like those of the trial with packets."""
-    from benchmarks.byzantine import attackers
+    """All rules under all attacks on one split, as rows like those of the trial with packets.
 
+    Args:
+        table: the split.
+        attacks: names of adversaries.
+        shares: attackers among all peers, per cent.
+        victims: this many sites ask; None: all.
+        make: (name, clients, attackers) -> the rule.
+        rules: of Flower; FLTrust is always there. Bulyan has no row where it is not defined (n < 4 f + 3).
+    """
     fold = table.fold
-    sites = [site for site in table.sites if len(table.truth[site])]
-    if victims is not None and victims < len(sites):
-        sites = [sites[(fold.repeat * victims + i) % len(sites)] for i in range(victims)]
+    sites = victims_of(table, victims)
     present = sum(len(rows) > 0 for rows in fold.train.values())
     settings: dict[str, Setting] = {
-        name: tuned(fold, lambda n, name=name: flower(name, n, 0))  # type: ignore[misc]
-        for name in FLOWER_RULES
+        name: tuned(fold, lambda n, name=name: make(name, n, 0))  # type: ignore[misc]
+        for name in rules
     }
     for site in sites:
         settings[f"fltrust {site}"] = tuned(fold, lambda n: fltrust_rule, root=site)
@@ -106,8 +120,10 @@ def federated_rows(
         for asked in [[site] for site in sites] if aimed else [sites]:
             liars = hostile_clients(cases[asked[0]], name, count, present) if count else []
             n = present + len(liars)
-            for rule in FLOWER_RULES:
-                made: Rule = flower(rule, n, len(liars))
+            for rule in rules:
+                if rule == "bulyan" and n < 4 * len(liars) + 3:
+                    continue
+                made = make(rule, n, len(liars))
                 keep(name, count, rule, predictions(fold, liars, made, settings[rule], sites=asked))
             if name == "adaptive":
                 liars = hostile_clients(cases[asked[0]], name, count, present, rooted=True)

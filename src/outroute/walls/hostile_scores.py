@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._byzantine_tables import Case
 from outroute import trial
 from outroute.elections import elect, leaning
 from outroute.node.electing import dropped, elect_packets
@@ -18,6 +17,22 @@ from outroute.schema import Schema
 from outroute.simulation import attack, standardised
 from outroute.synthesis import Evidence, Records, Settings, fit
 from outroute.trial.parallel import single_threaded
+from outroute.walls.hostile_cases import Case
+
+__all__ = [
+    "Elections",
+    "Scored",
+    "alone",
+    "attacked",
+    "attackers",
+    "everybody",
+    "honest_parts",
+    "least_honest",
+    "of_organisations",
+    "ours",
+    "score",
+    "weight_share",
+]
 
 REACH = 0.5
 """Width, in deviations between packets per slot, within which packets count as near a victim's cases."""
