@@ -30,6 +30,7 @@ from outroute.walls import Plan
 from outroute.walls.noniid import QUICK_BASELINES, SWEEP, NonIid
 from outroute.walls.noniid_partitions import Partition, partitioned, synthetic
 from outroute.walls.opponents import BASELINES, GROUPS, QUICK
+from outroute.walls.state import plain
 
 FLIGHT_DAYS = 9
 """One day in so many."""
@@ -85,7 +86,7 @@ def main(arguments: list[str]) -> None:
             continue
         print(f"{number + 1} of {len(steps)}: {step.text}", file=sys.stderr, flush=True)
         # What is concluded from has always been through JSON, whether this run made it or an earlier one.
-        done[step.key] = json.loads(json.dumps(dict(step.run(lambda _: None))))
+        done[step.key] = json.loads(json.dumps(plain(step.run(lambda _: None))))
         if asked.keep:
             with asked.keep.open("a") as file:
                 file.write(json.dumps([step.key, done[step.key]]) + "\n")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from outroute import trial
+from outroute.datasets.declare import numeric_outcome
 from outroute.walls import Plan, Winner
 from outroute.walls.noniid import QUICK_REPEATS, SWEEP, WALL, NonIid
 from outroute.walls.noniid_scores import MARGIN, OURS, Splits, verdict
 from outroute.walls.noniid_skew import label_distance, site_auc, skew
 from outroute.walls.opponents import BASELINES, GROUPS, LABELS
+from outroute.walls.state import plain
 
 from .making import table
 
@@ -170,3 +172,26 @@ def test_ours_and_baselines_run_as_steps_and_give_the_same_again() -> None:
     found = wall.conclude(small, done)
     assert {s.method for s in found.scores} == {"outcome routing", LABELS["majority"], LABELS["one_shot"]}
     assert set(BASELINES) >= {"majority", "one_shot"}
+
+
+def test_numbers_are_judged_by_r2_of_sites_with_enough_cases() -> None:
+    data = table(150)
+    value = data.columns["age"] / 2 + data.columns["crp"] / 10
+    site = data.site.copy()
+    site[:6] = "a tiny one"
+    numeric = replace(
+        data, outcome=value, site=site, schema=replace(data.schema, outcome=numeric_outcome("value", "-50", "150"))
+    )
+    wall = NonIid(groups={}, baselines=("majority", "one_shot", "pooled_site"), sweep=())
+    two = Plan(dataset=numeric, repeats=2)
+    done = {step.key: json.loads(json.dumps(plain(step.run(lambda _: None)))) for step in wall.steps(two)}
+    found = wall.conclude(two, done)
+    scores = {(s.method, s.metric): s for s in found.scores}
+    assert not done["split-00/ours"]["enough"]["a tiny one"]
+    ours, mean = scores["outcome routing", "R2"], scores[LABELS["majority"], "R2"]
+    assert ours.higher_is_better
+    assert ours.value is not None
+    assert mean.value is not None
+    assert ours.value > 0.8 > 0.1 > mean.value
+    assert scores[LABELS["pooled_site"], "R2"].value == pytest.approx(1.0, abs=0.01)
+    assert scores["outcome routing", "absolute error"].value < scores[LABELS["majority"], "absolute error"].value

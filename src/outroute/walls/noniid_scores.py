@@ -71,11 +71,9 @@ class Splits:
             if method in result["methods"]:
                 sites = result["methods"][method]["sites"]
                 values = [
-                    one[metric]
-                    for site, one in sites.items()
-                    if one[metric] is not None and (metric not in ("auc", "r2") or result["enough"][site])
+                    one[metric] for site, one in sites.items() if metric not in ("auc", "r2") or result["enough"][site]
                 ]
-                out[number] = float(np.mean(values)) if values else math.nan
+                out[number] = _mean(values)
         return out
 
     def mean(self, method: str, metric: str) -> float:
