@@ -20,7 +20,17 @@ from outroute.datasets.declare import numeric_outcome
 from outroute.walls import Plan
 from outroute.walls.noniid import NonIid
 from outroute.walls.noniid_partitions import synthetic
-from outroute.walls.opponents import BASELINES, GROUPS, LABELS, NO_FORM, Recalibrated, Tuned, baselines, federations
+from outroute.walls.opponents import (
+    BASELINES,
+    GROUPS,
+    LABELS,
+    NO_FORM,
+    Recalibrated,
+    Tuned,
+    baselines,
+    federations,
+    nets,
+)
 from outroute.walls.opponents.learner import tune
 from outroute.walls.opponents.sites import Federation, inner, inner_masks, site_loss, sites_of
 
@@ -200,3 +210,22 @@ def test_the_wall_runs_and_names_who_stands_for_the_federated_side() -> None:
     assert [curve.label for curve in rounds] == [LABELS["fedavg"]]
     assert len(rounds[0].x) == 30
     assert rounds[0].y[-1] < rounds[0].y[0]
+
+
+@pytest.mark.parametrize("name", ["scaffold", "gossip", "fedavg"])
+def test_ctrl_c_in_a_federation_is_not_taken_for_its_end(
+    numbers: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold, _ = numbers
+    sites, made, calls = sites_of(fold), federation(name), []
+    real = nets.model_of
+
+    def model_of(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(nets, "model_of", model_of)
+    with pytest.raises(KeyboardInterrupt):
+        list(made.fit(sites, made.settings(sites)[0], 12, 0))

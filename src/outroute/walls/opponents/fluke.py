@@ -72,6 +72,11 @@ class _Watch(FederationObserver, ChannelObserver):  # type: ignore[misc]
     def __init__(self, stage: Callable[[int, int], Stage], clients: int) -> None:
         self.stage, self.clients, self.sent = stage, clients, 0
         self.stages: list[Stage] = []
+        self.stopped = False
+
+    def interrupted(self) -> None:
+        """Ctrl-C: fluke ends its rounds and says no more about it."""
+        self.stopped = True
 
     def message_sent(self, to: Any, message: Any) -> None:
         """One message; what the server sends does not count."""
@@ -150,6 +155,8 @@ class FlukeFederation:
         if self.algorithm is GossipDFL:
             made.channel.attach([watch])
         made.run(n_rounds=rounds, eligible_perc=1.0)
+        if watch.stopped:  # a federation of fewer rounds must not pass for the whole
+            raise KeyboardInterrupt
         return watch.stages
 
 
