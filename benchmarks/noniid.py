@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> None:
                 {"title": p.title, "text": p.text, "scores": [one.to_json() for one in p.scores]} for p in found.parts
             ],
             "settings": dict(found.settings),
-            "notes": list(found.notes),
+            "notes": [*data.notes, *found.notes],
             "seconds": round(time.perf_counter() - started, 1),
             "cpu_seconds": round(time.process_time() - cpu, 1),
         },

@@ -115,7 +115,8 @@ class FlukeFederation:
     def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
         """One stage after each round."""
         with nets.seeded(seed):
-            yield from self._fit(sites, setting, rounds)
+            stages = self._fit(sites, setting, rounds)
+        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> list[Stage]:
         # The standard evaluation and the progress bars are switched off, and nothing is written to disk.
