@@ -354,7 +354,10 @@ def strips(rows: Sequence[Sequence[float | None]], side: int) -> list[list[list[
         if side:
             image = filled.reshape(side, side)
         else:
-            image = np.tile(np.repeat(filled, SHOWN_WIDTH), (SHOWN_HEIGHT, 1))
+            # A white gap at the end parts it from the next.
+            image = np.pad(
+                np.tile(np.repeat(filled, SHOWN_WIDTH), (SHOWN_HEIGHT, 1)), ((0, 0), (0, 2)), constant_values=1.0
+            )
         out.append([[float(v) for v in line] for line in image])
     return out
 

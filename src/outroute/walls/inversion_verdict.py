@@ -20,6 +20,8 @@ MARGIN = 0.01
 """AUC: what still counts as equally good."""
 LEAK_MARGIN = 0.1
 """Advantage (from 0 to 1) by which one side must leak less."""
+EXACT = 60.0
+"""Decibel from which a guess is exact (a thousandth of a standard deviation)."""
 READ_OFF = 3.0
 """Decibel above the best public guess from which values count as read off: half of the squared error."""
 RULE = (
@@ -207,7 +209,7 @@ def _single(searches: Sequence[Mapping[str, Any]]) -> str:
     if plain is None or not plain["rows"]:
         return ""
     best = max(plain["rows"], key=lambda row: row["advantage_db"])
-    text = "exactly" if best["advantage_db"] >= 60 else f"{best['advantage_db']:+.1f} dB above the best public guess"
+    text = "exactly" if best["advantage_db"] >= EXACT else f"{best['advantage_db']:+.1f} dB above the best public guess"
     return f"An update made from one record gives it away {text} ({best['attack']}); so does a packet of one record."
 
 
@@ -255,8 +257,8 @@ def _scores(row: _Row) -> list[Score]:
     if row.values is not None:
         out.append(
             Score(
-                method=name, metric="values, dB above public", value=row.values, ours=ours, higher_is_better=False,
-                baseline=baseline,
+                method=name, metric="values, dB above public", value=min(row.values, EXACT), ours=ours,
+                higher_is_better=False, baseline=baseline, note="values are exact" if row.values >= EXACT else "",
             )
         )  # fmt: skip
     if row.worth is not None and row.worth["auc"] is not None:
@@ -298,7 +300,7 @@ def _parts(
     found = [
         Score(
             method=f"{row['setting']}: {row['attack']}", metric="dB above the best public guess",
-            value=row["advantage_db"], higher_is_better=False, baseline=row["records"] == 1,
+            value=min(row["advantage_db"], EXACT), higher_is_better=False, baseline=row["records"] == 1,
             note=f"{row['records']} record(s), error {row['error']:.2f} standard deviations",
         )
         for one in searches
