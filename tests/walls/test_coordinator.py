@@ -169,10 +169,11 @@ def test_a_peer_takes_no_model_of_another_shape() -> None:
     other._server.server_close()
 
 
-def test_our_network_answers_on_and_a_newcomer_finds_everything(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outroute.walls.coordinator_blows.WINDOW_QUICK", 3.0)
-    found = network(plan, quiet)
-    assert [blow["name"] for blow in found["blows"]] == ["first", "hang"]
+def test_our_network_answers_on_and_a_newcomer_finds_everything(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outroute.walls.coordinator_blows.WINDOW", 3.0)
+    found = network(Plan(dataset=data), quiet)
+    assert [blow["name"] for blow in found["blows"]] == ["first", "member", "hang"]
+    assert found["back_seconds"] > 0
     assert all(blow["done"] > 0 and not blow["failed"] for blow in found["blows"])
     assert found["newcomer"]["packets"] == found["newcomer"]["packets_before"] > 0
     assert found["newcomer"]["answered"] == found["newcomer"]["answered_before"] > 0

@@ -52,19 +52,19 @@ class Coordinator:
             Step(
                 key="network",
                 text="our nodes are killed while sites ask",
-                cost=20 + 2 * window if plan.quick else 25 + 3 * window,
+                cost=16 + window if plan.quick else 25 + 3 * window,
                 run=partial(blows.network, plan),
             ),
             Step(
                 key="gossip",
                 text="peers of a gossip federation are killed",
-                cost=6 + window if plan.quick else 10 + 2 * window,
+                cost=5 + window if plan.quick else 10 + 2 * window,
                 run=partial(blows.gossip, plan),
             ),
             Step(
                 key="flower/server",
                 text="Flower's server is killed while it trains",
-                cost=30 + window if plan.quick else 80 + 2 * window,
+                cost=22 + window if plan.quick else 80 + 2 * window,
                 run=partial(blows.star_server, plan),
             ),
         ]
@@ -100,7 +100,9 @@ class Coordinator:
         winner, verdict = _decided(struck, worst)
         notes = []
         if plan.quick:
-            notes.append("with --quick no client of Flower is struck, nothing is restarted, and models all agree")
+            notes.append(
+                "with --quick only what was started first is killed, nothing is restarted, and models all agree"
+            )
         if "network" in done:
             notes += [note] if (note := done["network"]["note"]) else []
             notes.append(
