@@ -133,8 +133,11 @@ def _wall(name: str, wall: Mapping[str, Any]) -> str:
     title = escape(TITLES[name])
     parts = [f'<section id="{name}"><h2>{title}</h2>', f'<p class="question">{escape(wall["question"])}</p>']
     parts.append(f'<p class="verdict {wall["winner"] or ""}">{escape(_told(wall))}</p>')
-    facts = [("What would change it", wall["change"]), ("The rule, written before any run", wall["rule"])]
-    parts.append("<dl>" + "".join(f"<dt>{k}</dt><dd>{escape(v)}</dd>" for k, v in facts if v) + "</dl>")
+    if wall["change"]:
+        parts.append(f"<dl><dt>What would change it</dt><dd>{escape(wall['change'])}</dd></dl>")
+    if wall["rule"]:
+        rule = escape(wall["rule"])
+        parts.append(f"<details><summary>The rule, written before any run</summary><p>{rule}</p></details>")
     if wall["scores"]:
         parts.append(_scores(wall["scores"], f"{title}: what the verdict rests on"))
     for place, part in enumerate(wall["parts"]):

@@ -19,6 +19,7 @@ _INK = "#010203"
 _OURS = "#1d8ab0"
 _OTHERS = ("#d1602d", "#8e62c4", "#3f9a57", "#c2488a", "#a98316", "#6b7d8f", "#b33a3a", "#2f9c95")
 _BASELINE = "#8a93a0"
+_OUR_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 _PIXELS = 4
 """Screen pixels of an image's pixel; the browser does not smooth them."""
@@ -80,12 +81,16 @@ def curves_svg(figure: Mapping[str, Any], name: str) -> str:
         axes: Any = drawn.add_subplot()
         axes.patch.set_alpha(0)
         drawn.patch.set_alpha(0)
-        others = 0
+        ours = others = 0
         for curve in figure["curves"]:
-            style: dict[str, Any] = {"color": _OURS, "marker": "o", "linewidth": 2.2}
+            marker = _OUR_MARKERS[ours % len(_OUR_MARKERS)]
+            style: dict[str, Any] = {"color": _OURS, "marker": marker, "linewidth": 2.2}
             if curve["baseline"]:
                 style = {"color": _BASELINE, "marker": "", "linewidth": 1.4, "linestyle": "--"}
-            elif not curve["ours"]:
+            elif curve["ours"]:
+                style["linestyle"] = ("-", "--", ":", "-.")[ours % 4]
+                ours += 1
+            else:
                 style = {"color": _OTHERS[others % len(_OTHERS)], "marker": _MARKERS[others % len(_MARKERS)]}
                 style["linestyle"] = "-" if others < len(_OTHERS) else ":"
                 others += 1
