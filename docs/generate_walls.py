@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import textwrap
 from pathlib import Path
@@ -21,8 +20,6 @@ def section() -> str:
 
     parts = [BEGIN]
     for name in NAMES:
-        if importlib.util.find_spec(f"outroute.walls.{name}") is None:
-            continue
         wall = importlib.import_module(f"outroute.walls.{name}").WALL
         sites = "One site's own table is enough." if wall.one_site else "It needs several sites."
         text = f"*{wall.question}* {sites}"

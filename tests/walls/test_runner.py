@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +15,8 @@ import pytest
 
 from outroute.errors import DataError
 from outroute.walls import CannotRunError, Deployment, Plan, Winner
-from outroute.walls.report import to_json
-from outroute.walls.runner import Run, Status, load, run
+from outroute.walls.report import TITLES, to_json
+from outroute.walls.runner import NAMES, Run, Status, load, run
 from outroute.walls.state import State, digest_of
 
 from .making import Counting, table
@@ -207,9 +209,20 @@ def test_the_time_that_is_left_follows_what_was_measured(tmp_path: Path) -> None
     assert left == [6, 50, 40, 30, 20, 10]
 
 
-def test_a_missing_library_is_one_line_that_says_what_to_install() -> None:
-    with pytest.raises(CannotRunError, match="this version does not have it"):
-        load("no_such_wall")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_wall_is_there_or_says_in_one_line_what_to_install(name: str) -> None:
+    wall = importlib.import_module(f"outroute.walls.{name}").WALL
+    if all(importlib.util.find_spec(need) for need in wall.needs):
+        assert load(name) is wall
+    else:
+        with pytest.raises(CannotRunError, match="pip install 'outroute") as caught:
+            load(name)
+        assert str(caught.value).endswith("pip install --no-deps fluke-fl==0.8.1")
+        assert "\n" not in str(caught.value)
+    assert wall.name == name
+    assert wall.question.endswith("?")
+    assert wall.rule
+    assert set(TITLES) == set(NAMES)
 
 
 def test_federated_learning_stands_first(tmp_path: Path) -> None:

@@ -112,13 +112,10 @@ def load(name: str) -> Wall:
     """A wall by its name, imported now.
 
     Raises:
-        CannotRunError: there is no such wall here, or a library that it needs is not installed.
+        CannotRunError: a library that it needs is not installed.
     """
-    module = f"outroute.walls.{name}"
-    if importlib.util.find_spec(module) is None:
-        raise CannotRunError("this version does not have it", code="walls.unavailable")
     try:
-        wall: Wall = importlib.import_module(module).WALL
+        wall: Wall = importlib.import_module(f"outroute.walls.{name}").WALL
     except ModuleNotFoundError as error:
         raise CannotRunError(missing_text(str(error.name)), code="extra.walls") from error
     for need in wall.needs:
