@@ -253,3 +253,30 @@ def test_steps_are_the_same_for_the_same_plan(plan: Plan, data: Dataset) -> None
     assert [step.key for step in WALL.steps(plan)] == ["network", "gossip", "flower/server"]
     full = [step.key for step in WALL.steps(Plan(dataset=data))]
     assert len(full) == len(set(full)) == 6
+
+
+def test_numbers_and_several_classes_are_laid_out_for_the_models(data: Dataset) -> None:
+    from dataclasses import replace
+
+    from outroute.datasets.declare import numeric_outcome, schema
+    from outroute.schema import Outcome, OutcomeKind
+    from outroute.walls.coordinator_model import steps
+
+    age = np.asarray(data.columns["age"])
+    fields = data.schema.fields
+    days = schema("numbers", fields, numeric_outcome("days", "0", "300", "d"), k=5, subject="person")
+    grades = ("low", "middle", "high")
+    classes = Outcome(name="grade", kind=OutcomeKind.CATEGORICAL, classes=grades)
+    graded = schema("grades", fields, classes, k=5, subject="person")
+    which = np.digitize(age, [40, 60])
+    for made, outcome, outputs in (
+        (days, 2 * age, 1),
+        (graded, np.array([grades[i] for i in which], dtype=object), 3),
+    ):
+        stage = stage_of(Plan(dataset=replace(data, schema=made, outcome=outcome)))
+        assert stage.shape.outputs == outputs
+        start = np.zeros((stage.shape.features, outputs), np.float32)
+        weights = start
+        for _ in range(60):
+            weights = np.mean([steps(one, weights, stage.shape.classes) for one in stage.records.values()], axis=0)
+        assert stage.loss_of(weights, stage.sites) < 0.7 * stage.loss_of(start, stage.sites)

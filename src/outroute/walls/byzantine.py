@@ -11,7 +11,7 @@ import numpy as np
 
 from outroute import trial
 from outroute.datasets import Dataset
-from outroute.schema import OutcomeKind
+from outroute.schema import Distiller, OutcomeKind
 from outroute.trial.robust_rules import FLOWER_RULES, flower_functions
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Tell
 from outroute.walls.byzantine_report import found_of
@@ -71,12 +71,17 @@ class Byzantine:
         """By partition, split and side.
 
         Raises:
-            CannotRunError: the outcome is a number, for which no robust rule is compared.
+            CannotRunError: the outcome is a number, for which no robust rule is compared, or packets are private.
         """
         if plan.dataset.schema.outcome.kind is OutcomeKind.NUMERIC:
             raise CannotRunError(
                 "robust rules are compared on classes, and this table's outcome is a number: leave the wall out with "
                 "--walls"
+            )
+        if plan.dataset.schema.privacy.distiller is Distiller.PRIVATE:
+            raise CannotRunError(
+                "liars are measured with packets of cohorts, and this schema's distiller is private: leave the wall "
+                "out with --walls, or give a schema whose distiller is cohort"
             )
         scene = _Scene(plan)
         repeats = min(plan.repeats, REPEATS_QUICK) if plan.quick else plan.repeats

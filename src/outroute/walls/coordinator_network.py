@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import OutrouteError
 from outroute.node.joining import SECRET_FILE, make_secret
-from outroute.schema import Schema, dumps, encode, recipe_of
+from outroute.schema import Distiller, Schema, dumps, encode, recipe_of
 from outroute.service.processes import NodeProcess, Processes
 from outroute.trial import Cases, Fold
 from outroute.walls.coordinator_processes import Workplace, until
@@ -128,7 +128,8 @@ class Network:
                 codes = encode(self._schema, rows.columns).codes
                 subjects = rows.group if self._fold.by_subject else None
                 client.observe_encoded(codes, rows.y, cases=rows.case, subjects=subjects, times=rows.time)
-                return int(client.distil(k=self._k)["packets"])
+                private = self._schema.privacy.distiller is Distiller.PRIVATE
+                return int(client.distil(k=None if private else self._k)["packets"])
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
             made = sum(pool.map(one, self._fold.train))
