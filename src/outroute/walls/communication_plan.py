@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -62,6 +63,7 @@ class Deployed:
         best: the federated method with the fewest.
         winner, verdict, change, scores: as a wall reports them.
         year: bytes of outcome routing with some figures of the deployment changed.
+        apart: the same without staying connected.
         federated: bytes of a federated method, likewise.
     """
 
@@ -73,6 +75,7 @@ class Deployed:
     change: str
     scores: Sequence[Score]
     year: Callable[..., float]
+    apart: Callable[..., float]
     federated: Callable[..., float]
 
 
@@ -140,6 +143,7 @@ def deployed(plan: Plan, costs: Costs, needed: Mapping[str, Needed], *, per_pack
         change=_change(d, best, federated, lambda **changed: ours(**changed).total),
         scores=_scores(d, spent, theirs, federated),
         year=lambda **changed: ours(**changed).total,
+        apart=lambda **changed: ours(**changed).total - ours(**changed).connected,
         federated=federated,
     )
 
@@ -221,57 +225,57 @@ def deployment_parts(
             title="The deployment, in bytes",
             text=text,
             scores=[*found.scores, raw],
-            figures=_figures(plan, needed, found),
+            figures=_figures(needed, found),
         ),
         _large(plan, costs, raw_row=raw_row),
     ]
 
 
-def _figures(plan: Plan, needed: Mapping[str, Needed], found: Deployed) -> list[Figure]:
-    crossings = _crossings(plan.deployment, found.best, found.federated, found.year)
-    keys = list(needed)
-
-    def line(x: Sequence[float], value: Callable[[float], float], label: str, ours: bool) -> Curve:
-        return Curve(label=label, x=list(x), y=[value(at) for at in x], ours=ours)
+def _figures(needed: Mapping[str, Needed], found: Deployed) -> list[Figure]:
+    fed = found.federated
 
     def figure(
-        name: str,
         x: str,
         bounds: tuple[float, float],
-        mine: Callable[[float], float],
+        changed: Callable[[float], Mapping[str, float]],
         theirs: Callable[[str, float], float],
     ) -> Figure:
         at = np.geomspace(*bounds, POINTS).tolist()
-        curves = [line(at, mine, "outcome routing", True)]
-        curves += [Curve(label=METHODS[key].name, x=at, y=[theirs(key, value) for value in at]) for key in keys]
-        where = crossings[name]
         best = METHODS[found.best].name
-        crossed = f"cross at {float(f'{where:.3g}'):,.0f}" if where else "do not cross"
-        said = f"Outcome routing and {best} {crossed}."
+
+        def curve(label: str, value: Callable[[float], float], *, ours: bool = False) -> Curve:
+            return Curve(label=label, x=at, y=[value(one) for one in at], ours=ours)
+
+        def crossed(mine: Callable[[float], float]) -> str:
+            where = crossing(mine, lambda value: theirs(found.best, value), *bounds)
+            return f"cost the same at {float(f'{where:.3g}'):,.0f}" if where else "never cost the same"
+
+        def whole(value: float) -> float:
+            return found.year(**changed(value))
+
+        def apart(value: float) -> float:
+            return found.apart(**changed(value))
+
         return Figure(
             title=f"Bytes of a year at one node against {x}",
-            caption=f"{said} Everything else as in the deployment.",
-            curves=curves,
+            caption=f"Outcome routing and {best} {crossed(whole)}; without the bytes of staying connected they "
+            f"{crossed(apart)}. Everything else as in the deployment.",
+            curves=[
+                curve("outcome routing", whole, ours=True),
+                curve("outcome routing, without staying connected", apart, ours=True),
+                *(curve(METHODS[key].name, partial(theirs, key)) for key in needed),
+            ],
             x=x,
             y="bytes of a year at one node",
             log_x=True,
             log_y=True,
         )
 
-    fed = found.federated
     return [
-        figure(
-            "parameters", "parameters of the model", MODELS, lambda _: found.year(), lambda key, p: fed(key, weights=p)
-        ),
-        figure("rounds", "rounds of one training", ROUNDS, lambda _: found.year(), lambda key, r: fed(key, rounds=r)),
-        figure(
-            "observations",
-            "observations at each node",
-            OBSERVATIONS,
-            lambda n: found.year(rows=n),
-            lambda key, _: fed(key),
-        ),
-        figure("nodes", "nodes", NODES, lambda n: found.year(nodes=n), lambda key, _: fed(key)),
+        figure("parameters of the model", MODELS, lambda _: {}, lambda key, p: fed(key, weights=p)),
+        figure("rounds of one training", ROUNDS, lambda _: {}, lambda key, r: fed(key, rounds=r)),
+        figure("observations at each node", OBSERVATIONS, lambda n: {"rows": n}, lambda key, _: fed(key)),
+        figure("nodes", NODES, lambda n: {"nodes": n}, lambda key, _: fed(key)),
     ]
 
 
