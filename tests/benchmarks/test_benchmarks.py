@@ -197,3 +197,11 @@ def test_questions(tables: None) -> None:
     plain, coarse = found["ways"]["plain"], found["ways"]["coarse=8"]
     assert plain["cells_asked"] == 4 < coarse["cells_asked"]
     assert set(found["costs"]) == set(found["ways"])
+
+
+def test_choosing() -> None:
+    found = run("choosing", "digits")["digits"]
+    assert "cohorts of 10, noise 0.1, dissent 2" in found["settings"]
+    for one in found["settings"].values():
+        assert 0 <= one["membership_auc"]["value"] <= 1
+        assert {"mean", "low", "high", "verdict"} <= set(one["auc_minus_single_records"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from outroute.distill import Observations
     from outroute.schema import Schema
 
-__all__ = ["Clients", "clients_of"]
+__all__ = ["Clients", "clients_of", "declared_scores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def clients_of(schema: Schema, sites: Mapping[str, Observations], *, public: boo
     rows = {name: of.take(np.flatnonzero(~np.isnan(of.outcome))) for name, of in sites.items()}
     x = {name: unit_scale(schema, of.codes) for name, of in rows.items()}
     if public:
-        scores = _declared(schema)
+        scores = declared_scores(schema)
     else:
         scores = standard(Layout.of(schema), reduce(add, [moments(part) for part in x.values()]))
     outcomes = {name: of.outcome for name, of in rows.items()}
@@ -87,7 +87,7 @@ def clients_of(schema: Schema, sites: Mapping[str, Observations], *, public: boo
     )
 
 
-def _declared(schema: Schema) -> Standard:
+def declared_scores(schema: Schema) -> Standard:
     """Scores as if values were even over their ranges and categories equally frequent; no indicators of what is
     missing."""
     mean, deviation = np.full(schema.width, 0.5), np.full(schema.width, np.sqrt(1 / 12))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute.audit.clients import clients_of
+from outroute.audit.clients import clients_of, declared_scores
 from outroute.audit.nets import new_net
 from outroute.audit.updates import ROUNDS, WHOLE, Federation, average
 from outroute.schema import unit_scale
-from outroute.trial.estimators import Layout, Moments, standard
+from outroute.trial.estimators import Layout, Moments, Standard, standard
 from outroute.trial.intervals import difference
 from outroute.trial.metrics import auc, log_loss, r2
 
@@ -109,7 +109,7 @@ def packet_utility(schema: Schema, splits: list[Split], emit: Emitter, rng: np.r
             return lambda x: np.full((len(x), max(classes, 1)), 1 / max(classes, 1))
         x, size = np.vstack([e.x for e in emitted]), np.concatenate([e.size for e in emitted])
         outcome = np.vstack([e.outcome for e in emitted])
-        return _linear(schema, x, outcome, np.maximum(size, 0.0))
+        return _linear(schema, x, outcome, np.maximum(size, 0.0), declared=emitted[0].noisy is not None)
 
     return _tested(schema, splits, predict)
 
@@ -133,20 +133,15 @@ def _linear(
     x: NDArray[np.float64],
     outcome: NDArray[np.float64],
     size: NDArray[np.float64],
+    *,
+    declared: bool,
 ) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
     """A linear model on packets as weighted records, made from the same scores as federated averaging's, in the same
-    steps: on single records it is what averaging one step of every site makes."""
+    steps: on single records it is what averaging one step of every site makes. Under a lifetime budget the scores come
+    from the declared ranges (``declared``), on both sides."""
     from sklearn.linear_model import Ridge
 
-    known = ~np.isnan(x)
-    filled = np.where(known, x, 0.0)
-    sums = Moments(
-        rows=max(round(float(size.sum())), 1),
-        present=size @ known,
-        total=size @ filled,
-        squares=size @ filled**2,
-    )
-    scores = standard(Layout.of(schema), sums)
+    scores = declared_scores(schema) if declared else _scores(schema, x, size)
     z, classes = scores(x), len(schema.outcome.classes)
     if not classes:
         ridge = Ridge(alpha=1.0).fit(z, outcome[:, 0], sample_weight=size)
@@ -158,6 +153,19 @@ def _linear(
     for _ in range(ROUNDS):
         net = net - net.gradient(z[rows], label, weight).times(WHOLE.rate)
     return lambda of: net.probabilities(scores(of))
+
+
+def _scores(schema: Schema, x: NDArray[np.float64], size: NDArray[np.float64]) -> Standard:
+    """Standard scores from packets, each as often as it has observations."""
+    known = ~np.isnan(x)
+    filled = np.where(known, x, 0.0)
+    sums = Moments(
+        rows=max(round(float(size.sum())), 1),
+        present=size @ known,
+        total=size @ filled,
+        squares=size @ filled**2,
+    )
+    return standard(Layout.of(schema), sums)
 
 
 def _tested(

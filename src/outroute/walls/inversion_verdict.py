@@ -366,8 +366,8 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
     out = [
         "worth is that of one linear model from what leaves all sites, made in the same steps for both sides; nobody "
         "adds own records and nothing is recalibrated here",
-        f"federated noise has delta {DELTA:g} besides epsilon, private packets have delta 0; its standard "
-        "scores come from the declared ranges, since exact moments of the records would be outside of the budget",
+        f"federated noise has delta {DELTA:g} besides epsilon, private packets have delta 0; under a lifetime budget "
+        "both sides' standard scores come from the declared ranges, since exact moments would be outside of it",
         "private packets use landmarks drawn from the declared ranges; a grid over fields that matter does better",
     ]
     if bench.effort.repeats < MIN_REPEATS:
