@@ -225,6 +225,22 @@ def cohorts() -> list[str]:
             "",
             *_ways(found),
         ]
+    growing = _load("cohorts-growing")
+    if growing is not None:
+        out += [
+            "Larger cohorts where a site is larger: a packet is a twentieth of its site, five subjects at least, beside k = 5 and k = 10 "
+            "everywhere.",
+            "",
+            '`python -m benchmarks.cohorts --tables heart azpro --ways "k=5" "k=10" "k=5, a 20th of the site" '
+            f"--repeats {growing['repeats']} --json`",
+            "",
+            *_ways(growing),
+            "The sites' own size protects nobody: membership is left nearly where it was, above all for the most exposed tenth, "
+            "who are at the small sites too. Ten everywhere protects better and costs no more on average (no interval is narrow enough to be sure); only the "
+            "reconstruction of values falls as far. So there is no such rule in the "
+            "schema; whoever wants larger cohorts at one node says `outroute distil --k N`.",
+            "",
+        ]
     if whole is not None:
         out += [
             "Through real nodes, with elections (`python -m benchmarks.cohorts --whole --json`): advised against cohorts of five.",
