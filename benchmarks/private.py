@@ -11,6 +11,8 @@ Sites ask about their test cases with what their peers' training rows became. Wa
     cohorts          of 5 subjects
     e0.5 ... e10     `private` with this epsilon, m = 1, one release, on the table's grid of cells
     cells N          epsilon 1 on other grids
+    points N         epsilon 1 on cells written down by hand, level by level, since equal parts of a declared range say
+                     little of rain, of which there mostly is none (a schema calls such cells `public`)
     releases 12      epsilon 1, the rows dealt out to 12 releases in order of time: nothing is split, each has its noise
     split over 12    the same with epsilon / 12 in each release, as it would have to be were releases not accounted for
                      by subject
@@ -19,10 +21,11 @@ Sites ask about their test cases with what their peers' training rows became. Wa
 Twice: `alone`, an asker without records of its own, so that all rests on packets; and `beside`, with its own training
 rows, as in the other trials. Grids come from what is known of the matter: the hour of departure, the season, the
 airport and the weather; the kind of chest pain, pain under exercise, age and sex. Those of heart were written down
-before any run; those of the flights after several grids had been looked at on one split, and which of the three is the
-table's on two splits drawn with `--seed 500`, not on those that are reported. Noise is
-drawn from the distribution that OpenDP draws from, seeded. Elections weigh packets as a node does. The margin of 0.03
-AUC was written down before any run. Differences are paired by site and split, averaged over sites that have 10 of each
+before any run; those of the flights after several grids had been looked at on one split, which may be among those that
+are reported. Which of the three is the table's was chosen on two splits drawn with `--seed 500`, and the cells written
+by hand, one of three such sets, on three of these with one day in eight. Noise is drawn from the distribution that
+OpenDP draws from, seeded. Elections weigh packets as a node does. The margin of 0.03 AUC was written down before any
+run. Differences are paired by site and split, averaged over sites that have 10 of each
 class in their test sets, with Nadeau-Bengio intervals over splits.
 
 Flights: whole days, one in `--every` of them (default 4), `--victims` airlines a split in turn, own rows at most
@@ -36,10 +39,11 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +58,7 @@ from outroute.identity import Identity
 from outroute.node.electing import elect_packets
 from outroute.node.evidence import evidence_of
 from outroute.packet import PacketArray, build, build_noisy, regions_of
-from outroute.schema import Distiller, Privacy, Schema, encode, grid_landmarks
+from outroute.schema import SCALE, Distiller, Field, Landmarks, Privacy, Schema, encode, grid_landmarks
 from outroute.synthesis import Evidence, Records, fit
 from outroute.trial.parallel import single_threaded
 
@@ -62,6 +66,7 @@ MARGIN = 0.03
 """AUC that `private` may lose against single records; written down before any run."""
 EPSILONS = ("0.5", "1", "3", "10")
 RELEASES = 12
+ORIGINS = ("EWR", "JFK", "LGA")
 GRIDS: dict[str, tuple[dict[str, int], ...]] = {
     "flights": (
         {"departure": 6, "season_cos": 4, "season_sin": 4},
@@ -75,6 +80,19 @@ GRIDS: dict[str, tuple[dict[str, int], ...]] = {
     ),
 }
 """Small, middle and large."""
+POINTS: dict[str, dict[str, Sequence[float]]] = {
+    "flights": {
+        "season_cos": (-0.7, 0, 0.7),
+        "season_sin": (-0.7, 0, 0.7),
+        "departure": (6, 9, 12, 16, 20),
+        "origin": (),
+        "temperature": (30, 75),
+        "humidity": (40, 75),
+        "precipitation": (0, 0.1),
+        "visibility": (2, 10),
+    }
+}
+"""Levels of cells written by hand, in the units of the schema; of a category all."""
 CHOSEN = {"flights": 2, "heart": 1}
 """Which of them is the table's, on which all epsilons are tried."""
 BESIDE = {
@@ -120,6 +138,7 @@ class Way:
         releases: how many.
         k: without a grid, subjects of a packet; 0 for no packets at all.
         fields: names of the fields that single records show; None: all.
+        points: levels of cells written by hand, instead of those of a grid; ``grid`` counts them then.
     """
 
     grid: Mapping[str, int] | None = None
@@ -127,6 +146,7 @@ class Way:
     releases: int = 1
     k: int = 1
     fields: tuple[str, ...] | None = None
+    points: Mapping[str, Sequence[float]] | None = None
 
 
 def ways(name: str) -> dict[str, Way]:
@@ -135,6 +155,10 @@ def ways(name: str) -> dict[str, Way]:
     out = {"records": Way(), "fields": Way(fields=tuple(chosen)), "cohorts": Way(k=5)}
     out |= {f"e{epsilon}": Way(grid=chosen, epsilon=epsilon) for epsilon in EPSILONS}
     out |= {f"cells {math.prod(grid.values())}": Way(grid=grid) for grid in grids if grid is not chosen}
+    if name in POINTS:
+        points = POINTS[name]
+        counts = {field: len(levels) or len(ORIGINS) for field, levels in points.items()}
+        out[f"points {math.prod(counts.values())}"] = Way(grid=counts, points=points)
     out[f"releases {RELEASES}"] = Way(grid=chosen, releases=RELEASES)
     # A sixth decimal: a twelfth of 1 has no end.
     out[f"split over {RELEASES}"] = Way(grid=chosen, releases=RELEASES, epsilon=f"{1 / RELEASES:.6f}")
@@ -155,7 +179,28 @@ def schema_of(schema: Schema, way: Way) -> Schema:
         m=1,
         releases=way.releases,
     )
-    return replace(schema, privacy=promise, landmarks=grid_landmarks(schema.fields, way.grid))
+    if way.points is None:
+        return replace(schema, privacy=promise, landmarks=grid_landmarks(schema.fields, way.grid))
+    promise = replace(promise, public_landmarks=True)
+    return replace(schema, privacy=promise, landmarks=by_hand(schema.fields, way.points))
+
+
+def by_hand(fields: tuple[Field, ...], points: Mapping[str, Sequence[float]]) -> Landmarks:
+    """Every combination of some levels; all other fields stand in the middle, as in a grid."""
+    parts: list[list[NDArray[np.int64]]] = []
+    for one in fields:
+        if one.categories:
+            shares = np.eye(one.width, dtype=np.int64) * SCALE
+            middle = np.full(one.width, SCALE // one.width, dtype=np.int64)
+            middle[: SCALE - int(middle.sum())] += 1
+            parts.append(list(shares) if one.name in points else [middle])
+        else:
+            assert one.low is not None
+            assert one.high is not None
+            low, high = float(one.low), float(one.high)
+            levels = points.get(one.name, ((low + high) / 2,))
+            parts.append([np.array([round((v - low) / (high - low) * SCALE)], dtype=np.int64) for v in levels])
+    return Landmarks(np.array([np.concatenate(row) for row in product(*parts)], dtype=np.uint16))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +227,7 @@ class Part:
     def releases(self, schema: Schema, way: Way) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Regions and sums of each release, without noise."""
         assert way.grid is not None
-        key = (*way.grid.items(), way.releases)
+        key = (*way.grid.items(), way.releases, way.points is None)
         if key not in self.known:
             seen, made = self.observations(), []
             for part in np.array_split(self.order, way.releases):
@@ -284,8 +329,10 @@ def load(name: str, every: int) -> datasets.Dataset:
     return data
 
 
-def measure_split(name: str, prepared: trial.Prepared, repeat: int, args: Any) -> dict[str, Any]:
-    """Scores of every way at each site that asks in one split, and how many packets there were."""
+def measure_split(
+    name: str, prepared: trial.Prepared, repeat: int, chosen: Mapping[str, Way], args: Any
+) -> dict[str, Any]:
+    """Scores of some ways at each site that asks in one split, and how many packets there were."""
     protocol = trial.Protocol.GROUPED if name == "flights" else trial.Protocol.ROWS
     parts = trial.split(
         prepared.dataset.site,
@@ -300,7 +347,7 @@ def measure_split(name: str, prepared: trial.Prepared, repeat: int, args: Any) -
     encoded = {site: part_of(fold.schema, rows) for site, rows in fold.train.items()}
     rows: list[tuple[str, str, str, Mapping[str, float]]] = []
     sizes: dict[str, int] = {}
-    for way, how in ways(name).items():
+    for way, how in chosen.items():
         schema = schema_of(fold.schema, how)
         made: dict[str, PacketArray] = {}
         single = how.grid is None and how.k < 2
@@ -320,7 +367,9 @@ def measure_split(name: str, prepared: trial.Prepared, repeat: int, args: Any) -
                 evidence = evidence_of(schema, np.concatenate([made[other] for other in peers]))
             asked = np.sort(fold.rng(f"asked {site}").permutation(len(fold.test[site]))[: args.asked])
             for mode in ("alone", "beside"):
-                if (mode == "beside" and way not in BESIDE[name]) or (mode == "alone" and way == "nothing"):
+                if mode == "beside" and (way not in BESIDE[name] or args.alone):
+                    continue
+                if mode == "alone" and way == "nothing":
                     continue
                 most = 0 if mode == "alone" else args.own
                 own = own_records(fold.train[site], most, fold.rng(f"own {site}"))
@@ -337,11 +386,15 @@ def measure(name: str, args: Any) -> dict[str, Any]:
     data = load(name, args.every)
     prepared = trial.prepare(data)
     for repeat in range(args.repeats):
-        if repeat not in done:
-            done[repeat] = measure_split(name, prepared, repeat, args)
+        known = done.setdefault(repeat, {"table": name, "repeat": repeat, "rows": [], "packets": {}})
+        wanted = {way: how for way, how in ways(name).items() if args.ways is None or way in ("records", *args.ways)}
+        missing = {way: how for way, how in wanted.items() if way not in {row[1] for row in known["rows"]}}
+        if missing:
+            made = measure_split(name, prepared, repeat, missing, args)
             if args.keep is not None:
                 with args.keep.open("a") as file:
-                    file.write(json.dumps(done[repeat], default=float) + "\n")
+                    file.write(json.dumps(made, default=float) + "\n")
+            _join(known, made)
     scores: dict[tuple[str, str], dict[tuple[int, str], Mapping[str, float]]] = defaultdict(dict)
     for repeat in range(args.repeats):
         for mode, way, site, score in done[repeat]["rows"]:
@@ -356,11 +409,19 @@ def measure(name: str, args: Any) -> dict[str, Any]:
 
 
 def _kept(path: Path | None, name: str) -> dict[int, dict[str, Any]]:
-    """Splits of a table that a run before this one has finished, by number."""
+    """Splits of a table that a run before this one has finished, by number; ways that came later are added."""
+    found: dict[int, dict[str, Any]] = {}
     if path is None or not path.exists():
-        return {}
-    found = map(json.loads, path.read_text().splitlines())
-    return {int(one["repeat"]): one for one in found if one["table"] == name}
+        return found
+    for one in map(json.loads, path.read_text().splitlines()):
+        if one["table"] == name:
+            _join(found.setdefault(int(one["repeat"]), {"rows": [], "packets": {}}), one)
+    return found
+
+
+def _join(known: dict[str, Any], made: Mapping[str, Any]) -> None:
+    known["rows"] += made["rows"]
+    known["packets"] |= made["packets"]
 
 
 def _asking(
@@ -401,6 +462,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--victims", type=int, default=2, help="airlines that ask in each split, taking turns")
     parser.add_argument("--every", type=int, default=4, help="of flights, one in so many days")
     parser.add_argument("--own", type=int, default=2_000, help="own rows at most")
+    parser.add_argument("--ways", nargs="+", metavar="WAY", help="these ways only, and single records")
+    parser.add_argument("--alone", action="store_true", help="askers without own records only")
     parser.add_argument("--asked", type=int, default=2_000, help="test cases of each site at most")
     parser.add_argument(
         "--keep", type=Path, metavar="FILE", help="keep finished splits here, and go on from those there"
@@ -412,6 +475,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     names = args.names or list(GRIDS)
     if unknown := set(names) - set(GRIDS):
         parser.error(f"no such table: {', '.join(sorted(unknown))}")
+    known = {way for name in names for way in ways(name)}
+    if args.ways is not None and (strange := set(args.ways) - known):
+        parser.error(f"no such way: {', '.join(sorted(strange))}; there are {', '.join(sorted(known))}")
     single_threaded()
     found: dict[str, Any] = {"seed": args.seed, "margin": MARGIN, "tables": {}}
     for name in names:

@@ -208,7 +208,9 @@ def main() -> None:
     out += covered()
     path = RESULTS / "private.json"
     if path.exists():
-        out += private_results.private(json.loads(path.read_text()))
+        more = RESULTS / "private-askers.json"
+        askers = json.loads(more.read_text()) if more.exists() else None
+        out += private_results.private(json.loads(path.read_text()), askers)
     out += noniid_results.section()
     out += plain("codec", "The codec")
     out += plain("store", "Store and local transport")

@@ -20,6 +20,8 @@ def _way(name: str, found: dict[str, Any]) -> str:
     cells = found["regions"]
     if name.startswith("e"):
         return f"`private`, epsilon {name[1:]}, {cells:,} cells"
+    if name.startswith("points"):
+        return f"`private`, epsilon 1, {int(name.split()[1]):,} cells written down by hand"
     if name.startswith("cells"):
         return f"`private`, epsilon 1, {name.split()[1]} cells"
     count = name.split()[-1]
@@ -27,7 +29,7 @@ def _way(name: str, found: dict[str, Any]) -> str:
     return f"`private`, epsilon 1, {cells:,} cells, {count} {how}"
 
 
-def private(found: dict[str, Any]) -> list[str]:
+def private(found: dict[str, Any], askers: dict[str, Any] | None = None) -> list[str]:
     """Tables of what differential privacy costs, for each data set."""
     out = [
         "## What differential privacy costs",
@@ -39,31 +41,47 @@ def private(found: dict[str, Any]) -> list[str]:
         "",
     ]
     for name, table in found["tables"].items():
-        how = table["settings"]
+        out += _table(name, table)
+    if askers is not None:
+        table = askers["tables"]["flights"]
         out += [
-            f"**{name}**, {table['rows']:,} rows, {how['repeats']} splits"
-            + (
-                f", one day in {how['every']}, {how['victims']} airlines ask in each split about {how['asked']:,} test "
-                f"cases at most, own rows at most {how['own']:,}"
-                if name == "flights"
-                else ""
-            )
-            + ":",
+            "The same splits with more airlines that ask, so that the interval is narrower (single records and the cells written "
+            "by hand only):",
             "",
-            "| packets | asker | how many | AUC | less single records | log-loss |",
-            "|---|---|---|---|---|---|",
+            f"`python -m benchmarks.private flights --repeats {table['settings']['repeats']} --victims "
+            f'{table["settings"]["victims"]} --ways "points 2160" --alone --json`',
+            "",
+            *_table("flights", table),
         ]
-        for mode in ("alone", "beside"):
-            for way, scores in table[mode].items():
-                gap = scores.get("auc_minus_records")
-                less = ""
-                if gap is not None:
-                    bounds = "" if gap["low"] is None else f" ({gap['low']:+.3f} to {gap['high']:+.3f})"
-                    less = f"{gap['mean']:+.3f}{bounds}, {gap['verdict']}"
-                count = table["packets"].get(way)
-                out.append(
-                    f"| {_way(way, table)} | {mode} | {'–' if count is None else f'{count:,}'} | {scores['auc']:.3f} | "
-                    f"{less} | {scores['log_loss']:.3f} |"
-                )
-        out.append("")
+    return out
+
+
+def _table(name: str, table: dict[str, Any]) -> list[str]:
+    how = table["settings"]
+    out = [
+        f"**{name}**, {table['rows']:,} rows, {how['repeats']} splits"
+        + (
+            f", one day in {how['every']}, {how['victims']} airlines ask in each split about {how['asked']:,} test "
+            f"cases at most, own rows at most {how['own']:,}"
+            if name == "flights"
+            else ""
+        )
+        + ":",
+        "",
+        "| packets | asker | how many | AUC | less single records | log-loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode in ("alone", "beside"):
+        for way, scores in table[mode].items():
+            gap = scores.get("auc_minus_records")
+            less = ""
+            if gap is not None:
+                bounds = "" if gap["low"] is None else f" ({gap['low']:+.3f} to {gap['high']:+.3f})"
+                less = f"{gap['mean']:+.3f}{bounds}, {gap['verdict']}"
+            count = table["packets"].get(way)
+            out.append(
+                f"| {_way(way, table)} | {mode} | {'–' if count is None else f'{count:,}'} | {scores['auc']:.3f} | "
+                f"{less} | {scores['log_loss']:.3f} |"
+            )
+    out.append("")
     return out
