@@ -13,6 +13,7 @@ import leaving_results as leaving
 import noniid_results
 import private_results
 import transports_results as transports
+import walls_results
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "experiments" / "results"
@@ -211,6 +212,7 @@ def main() -> None:
         more = RESULTS / "private-askers.json"
         askers = json.loads(more.read_text()) if more.exists() else None
         out += private_results.private(json.loads(path.read_text()), askers)
+    out += walls_results.section()
     out += noniid_results.section()
     out += plain("codec", "The codec")
     out += plain("store", "Store and local transport")
