@@ -280,3 +280,13 @@ def test_numbers_and_several_classes_are_laid_out_for_the_models(data: Dataset) 
         for _ in range(60):
             weights = np.mean([steps(one, weights, stage.shape.classes) for one in stage.records.values()], axis=0)
         assert stage.loss_of(weights, stage.sites) < 0.7 * stage.loss_of(start, stage.sites)
+
+
+def test_flowers_window_holds_rounds_on_a_slow_machine(plan: Plan, data: Dataset) -> None:
+    from outroute.walls.coordinator_blows import ROUNDS_LEAST, WINDOW, WINDOW_QUICK, _window_of_star
+
+    full = Plan(dataset=data)
+    assert _window_of_star(full, 1.0) == WINDOW
+    assert _window_of_star(full, 0.05) == pytest.approx(ROUNDS_LEAST / 0.05)
+    assert _window_of_star(plan, 1.0) == WINDOW_QUICK
+    assert _window_of_star(plan, 0.05) == pytest.approx(1 / 0.05)

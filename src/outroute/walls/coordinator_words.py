@@ -61,10 +61,12 @@ def coupled(done: Done) -> str:
     if nodes is not None:
         found = nodes["nodes"]
         least = min(one["answered"] / max(one["asked"], 1) for one in found)
+        answered = "all of their questions."
+        if least < 1:
+            answered = f"{least:.0%} or more of their questions; to the others they said that too little is known."
         said.append(
             f"{len(found)} nodes that answer by different calculations all found packets of the others "
-            f"({min(one['packets_of_others'] for one in found):,} or more) and answered "
-            f"{least:.0%} or more of their questions; the others were told that too little is known."
+            f"({min(one['packets_of_others'] for one in found):,} or more) and answered {answered}"
         )
         if len(nodes["versions"]) > 1:
             a, b = nodes["versions"]
