@@ -121,8 +121,8 @@ def _change(splits: Splits, judged: Verdict, sweep: Mapping[str, Splits]) -> str
         if other.gap is None or other.strongest is None:
             continue
         out.append(
-            f"With the same records divided anew ({text}, {other.gap.repeats} splits), ours minus {label(other.strongest)} is {_gap(other.gap)}: "
-            f"{SAY[other.winner]}."
+            f"With the same records divided anew ({text}, {other.gap.repeats} splits), ours minus "
+            f"{label(other.strongest)} is {_gap(other.gap)}: {SAY[other.winner]}."
         )
     return " ".join(out)
 
