@@ -25,6 +25,7 @@ from outroute.walls.communication_model import Costs, crossing, federated_bytes,
 from outroute.walls.communication_split import csv_file, measure, one_site, parquet_file
 from outroute.walls.communication_train import CHECKED, METHODS, Memory, eight_bits, largest, signs, train
 from outroute.walls.communication_wire import Relay, line, link
+from outroute.walls.deployment import LIMITS
 from outroute.walls.state import plain
 
 from .making import table
@@ -279,6 +280,14 @@ def test_without_the_wire_there_is_no_verdict() -> None:
         WALL.conclude(Plan(dataset=table()), done)
 
 
+def test_without_a_score_there_is_no_verdict() -> None:
+    done = done_of(packets=20, reach=0)
+    for number in range(5):
+        done[f"split/{number}"]["ours"]["scores"] = {"r2": None}
+    with pytest.raises(DataError, match="R2 needs 10"):
+        WALL.conclude(Plan(dataset=table()), done)
+
+
 def test_some_splits_are_enough_after_a_stop() -> None:
     found = WALL.conclude(Plan(dataset=table()), done_of(packets=20, reach=0, splits=1))
     assert found.winner is Winner.TIE  # one split has no interval, so nothing is decided
@@ -308,3 +317,16 @@ def test_the_crossing_is_where_both_are_equal() -> None:
     assert math.isclose(at, 100, rel_tol=1e-6)
     assert crossing(lambda x: x, lambda x: 2 * x, 1, 10) is None
     assert line([1, 2, 3], [5, 7, 9]) == (pytest.approx(3), pytest.approx(2))
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_most_extreme_deployment_gives_figures(side: int) -> None:
+    extreme = {name: (int if whole else float)(limits[side]) for name, (*limits, whole) in LIMITS.items()}
+    plan = Plan(dataset=table(), deployment=Deployment(**extreme, given=tuple(LIMITS)))
+    found = WALL.conclude(plan, done_of(packets=20, reach=0))
+    for part in found.parts:
+        for score in part.scores:
+            assert score.value is None or math.isfinite(score.value)
+        for figure in part.figures:
+            for curve in figure.curves:
+                assert all(math.isfinite(y) and y >= 0 for y in curve.y)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from outroute.errors import DataError
 from outroute.trial import MARGINS, MIN_REPEATS, difference
 from outroute.walls.base import Found, Part, Plan, Score, Step, Tell, Winner
 from outroute.walls.communication_model import SESSION_SECONDS, Costs, amount, crossing, federated_bytes
@@ -104,8 +105,6 @@ class Communication:
 
     def conclude(self, plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Found:
         """The verdict; without the steps of the wire there is none."""
-        from outroute.errors import DataError
-
         splits = [done[key] for key in sorted(done, key=_number) if key.startswith("split/")]
         lacking = [key for key in ("wire/link", "wire/idle", "wire/flower") if key not in done]
         if lacking or not (splits or "own" in done):
@@ -152,6 +151,8 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
         return federated_bytes(costs, key=key, weights=weights, slots=one["slots"], rounds=count, flower=flower)
 
     target = max(float(ours.mean()), min(float(of[:, -1].mean()) for of in losses.values())) + MARGIN
+    if not math.isfinite(target):
+        raise DataError("no site has enough held-out cases for a score (R2 needs 10)", code="walls.score")
     needed: dict[str, Needed] = {}
     for key, of in losses.items():
         at = _first(of.mean(axis=0), target, rounds[key])
