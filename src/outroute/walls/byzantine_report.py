@@ -215,6 +215,11 @@ def _attacks(figures: Figures, share: int) -> list[Score]:
             weight = figures.at(method, attack, share, "share")
             note = f"{attack}; attackers hold {np.mean(list(weight.values())):.0%} of the weight" if weight else attack
             out.append(_score(figures, method, f"log-loss under {attack}", values, note))
+            if ADVERSARIES[attack].aimed and (inside := figures.at(method, attack, share, "inside")):
+                before = figures.clean(method, "inside")
+                cost = paired(inside, before)
+                note = f"cases in the region that it aims at; costs {cost.mean:+.3f}{_bounds(cost.low, cost.high)}"
+                out.append(_score(figures, method, f"log-loss inside, under {attack}", inside, note))
     return out
 
 

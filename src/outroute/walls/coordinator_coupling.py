@@ -36,7 +36,7 @@ ASKED = 50
 _VERSIONS = """import json, platform
 from importlib.metadata import PackageNotFoundError, version
 found = {"python": platform.python_version()}
-for name in ("outroute", "numpy", "scipy", "scikit-learn", "fastapi", "pyarrow", "packaging"):
+for name in ("outroute", "numpy", "scipy", "scikit-learn", "fastapi", "pyarrow", "packaging", "rich", "typer"):
     try:
         found[name] = version(name)
     except PackageNotFoundError:
