@@ -64,6 +64,8 @@ def test_worst_attack_cost_and_breakdown() -> None:
 def test_worse_than_own_records_is_a_breakdown_too() -> None:
     lazy = [one | {"log_loss": 0.7} if one["method"] == ELECTIONS else one for one in rows(0.4, 0.4)]
     assert Figures(lazy).breakdown(ELECTIONS, (10,)) == 0  # no attack costs anything, but asking nobody is better
+    assert Figures(lazy).behind_alone(ELECTIONS)
+    assert not Figures(lazy).behind_alone(NAMED)
 
 
 @pytest.mark.parametrize(

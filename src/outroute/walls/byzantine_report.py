@@ -131,7 +131,7 @@ def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winne
         verdict += ", which nobody knows beforehand."
     stands = {method: figures.breakdown(method, shares) for method in (ELECTIONS, NAMED)}
     texts = [f"{name_of(m)} {f'up to {s} %' if s else 'at no share that was tried'}" for m, s in stands.items()]
-    verdict += f" Attacks cost less than {MARGIN} nats: {', '.join(texts)}."
+    verdict += f" No attack costs more than {MARGIN} nats, or than asking nobody: {', '.join(texts)}."
     if winner is Winner.TIE:
         change = "More splits, or a larger share of attackers: see the curve."
     elif winner is Winner.OUTROUTE:
@@ -199,10 +199,16 @@ def _breakdowns(figures: Figures, shares: Sequence[int]) -> list[Score]:
                     ours=method in (ELECTIONS, NO_ELECTION),
                     higher_is_better=True,
                     baseline=method == NO_ELECTION,
-                    note="not even the smallest share that was tried" if not found else "",
+                    note=_why_none(figures, method) if not found else "",
                 )
             )
     return out
+
+
+def _why_none(figures: Figures, method: str) -> str:
+    if figures.behind_alone(method):
+        return "worse than own records alone even with nobody lying"
+    return "not even the smallest share that was tried"
 
 
 def _attacks(figures: Figures, share: int) -> list[Score]:

@@ -92,6 +92,10 @@ class Figures:
             least = share
         return least
 
+    def behind_alone(self, method: str) -> bool:
+        """Whether it is worse than own records alone with nobody lying, by more than the margin."""
+        return paired(self.clean(method), self.clean(LOCAL)).mean > MARGIN
+
     def real_share(self, share: int) -> float:
         """Of all peers, the part that really lies: attackers are whole."""
         found = [
