@@ -16,7 +16,7 @@ pytest.importorskip("fluke", reason="fluke-fl is not installed here")
 pytest.importorskip("xgboost", reason="the extra 'walls' is not installed here")
 
 from outroute import datasets, trial
-from outroute.datasets.declare import numeric_outcome
+from outroute.datasets.declare import number, numeric_outcome, schema
 from outroute.walls import Plan
 from outroute.walls.noniid import NonIid
 from outroute.walls.noniid_partitions import synthetic
@@ -170,7 +170,6 @@ def test_pictures_get_a_convolutional_network() -> None:
     from sklearn.datasets import load_digits
 
     from outroute.datasets import Dataset, GroupKind
-    from outroute.datasets.declare import number, schema
     from outroute.schema import Outcome, OutcomeKind
 
     raw = load_digits()
@@ -229,3 +228,25 @@ def test_ctrl_c_in_a_federation_is_not_taken_for_its_end(
     monkeypatch.setattr(nets, "model_of", model_of)
     with pytest.raises(KeyboardInterrupt):
         list(made.fit(sites, made.settings(sites)[0], 12, 0))
+
+
+def test_conditions_that_say_the_same_do_not_make_training_diverge() -> None:
+    data = table(240)
+    names = [f"copy {i}" for i in range(12)]
+    copies = replace(
+        data,
+        columns=dict.fromkeys(names, data.columns["age"]),
+        outcome=data.columns["age"] / 2,
+        schema=schema(
+            "copies",
+            tuple(number(n, "0", "120") for n in names),
+            numeric_outcome("y", "-50", "150"),
+            k=5,
+            subject="person",
+        ),
+    )
+    fold, truth = fold_and_truth(copies)
+    sites = sites_of(fold)
+    assert nets.work_of(sites, "whole").lr < 0.05 < nets.WORK["whole"].lr
+    for name in ("fedavg", "scaffold"):
+        assert site_loss(answers(fold, name), truth, 0) < 0.3

@@ -57,7 +57,7 @@ class FedProto:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])
         first = nets.net(sites, setting["net"])
         networks = {site: nets.net(sites, setting["net"]) for site in sites.names}
         for network in networks.values():
@@ -108,7 +108,7 @@ class FedMD:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])
         networks = {site: nets.net(sites, setting["net"]) for site in sites.names}
         features = next(iter(sites.z.values())).shape[1]
         for site, network in networks.items():

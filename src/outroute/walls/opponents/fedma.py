@@ -46,7 +46,7 @@ class FedMA:
         yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
-        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.WORK[setting["work"]]
+        data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])
         clients = {site: nets.net(sites, "mlp", setting["hidden"]) for site in sites.names}
         size = np.array([len(data[site]) for site in sites.names], dtype=np.float64)
         shared = copy.deepcopy(clients[sites.names[0]])

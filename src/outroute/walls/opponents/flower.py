@@ -130,7 +130,7 @@ class FlowerNet:
     def networks(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[tuple[int, Any, int]]:
         """Round, the network after it (the same object each time), and bytes that a client has sent."""
         network, data = nets.net(sites, setting["net"]), nets.tensors(sites)
-        loss, how = nets.loss_of(sites.classes), nets.WORK[setting["work"]]
+        loss, how = nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])
 
         def work_of(site: str) -> Callable[[Any], tuple[Any, int]]:
             def work(ins: FitIns) -> tuple[Any, int]:
@@ -185,7 +185,7 @@ class FineTuned:
             with nets.seeded(seed + number):
                 for site in sites.names:
                     own = copy.deepcopy(network)
-                    nets.train(own, data[site], loss, nets.WORK["batches"], passes=setting["passes"])
+                    nets.train(own, data[site], loss, nets.work_of(sites, "batches"), passes=setting["passes"])
                     models[site] = nets.model_of(sites, own)
             yield Stage(rounds=number, models=models, shared=nets.model_of(sites, network), bytes_up=sent)
 

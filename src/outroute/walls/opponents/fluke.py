@@ -125,7 +125,7 @@ class FlukeFederation:
         environment._rich_live_renderer = Live(console=Console(quiet=True), auto_refresh=False)
         import torch
 
-        work = nets.WORK[setting["work"]]
+        work = nets.work_of(sites, setting["work"])
         client = {
             "batch_size": nets.BATCH,
             "local_epochs": work.passes,

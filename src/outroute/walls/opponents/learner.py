@@ -26,6 +26,9 @@ __all__ = ["CONVERGED", "Chosen", "Recalibrated", "Tuned", "refit", "seed_of", "
 CONVERGED = 0.01
 """A federation has converged in the first round whose validation loss is this close to the best one of all rounds."""
 
+_CHECKED = 50
+"""Rows of a site on which a fit is checked to be finite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
@@ -100,7 +103,9 @@ def refit(federation: Federation, fold: Fold, keep: Masks | None = None) -> Stag
         for stage in federation.fit(sites_of(fold, keep), chosen.setting, chosen.rounds, seed_of(federation, fold)):
             last = stage
         assert last is not None
-        return last
+        some = [rows.x[:_CHECKED] for rows in fold.train.values() if len(rows)]
+        # A training that has diverged on more records is no answer: the one that was judged is.
+        return last if all(np.isfinite(last.shared(x)).all() for x in some) else chosen.stage
 
     return make() if keep is not None else fold.shared(f"walls: fitted {federation.name}", make)
 

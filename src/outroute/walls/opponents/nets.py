@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ __all__ = [
     "seeded",
     "tensors",
     "train",
+    "work_of",
 ]
 
 HIDDEN = 32
@@ -90,6 +91,23 @@ WORK = {
     "batches": Work(lr=0.1, passes=2, whole=False),
 }
 """Little work in a round, which keeps clients together, or much, which learns in fewer rounds. Either is tried."""
+
+
+def work_of(sites: Sites, name: str) -> Work:
+    """Work of `WORK` at a learning rate that these records can stand.
+
+    A step must not be longer than one over the curvature of a linear model, or training diverges. For classes that is
+    half the largest eigenvalue of the standard scores of all sites together: their loss flattens where a step was too
+    long. Squared errors do not, so for numbers it is twice the largest eigenvalue of any site.
+    """
+    if "curvature" not in sites.memo:
+        grams = []
+        for z in [np.concatenate(list(sites.z.values()))] if sites.classes else sites.z.values():
+            wide = np.concatenate([np.ones((len(z), 1)), z], axis=1).astype(np.float64)
+            grams.append(float(np.linalg.eigvalsh(wide.T @ wide / len(wide))[-1]))
+        sites.memo["curvature"] = (0.5 if sites.classes else 2.0) * max(grams)
+    work = WORK[name]
+    return replace(work, lr=min(work.lr, 1 / sites.memo["curvature"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
