@@ -119,6 +119,7 @@ def test_what_is_concluded_says_all_figures_and_losses_of_ours_stay() -> None:
     assert spread.value == pytest.approx(0.2, abs=0.01)
     assert found.settings["strongest_by_validation"] == "fedavg"
     assert found.parts[0].title == "How the sites differ"
+    assert [s.metric for s in found.parts[0].scores if s.method == "site 1"] == ["share of 'sick'"]
     curve = next(p for p in found.parts if p.title == "Rounds").figures[0].curves[0]
     assert (list(curve.x), list(curve.y)) == ([1, 2, 3], pytest.approx([0.7, 0.5, 0.4]))
     json.dumps(dict(found.settings), allow_nan=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -44,7 +44,7 @@ def found(
         notes.append(f"a quick look leaves out {', '.join(label(name) for name in left)}, and {LABELS['local']}")
     parts = [_pairs(splits, judged), _sites(splits, judged), _rounds(splits)]
     if skew is not None:
-        parts.insert(0, _skew(splits, skew))
+        parts.insert(0, _skew(splits, skew, plan.dataset.schema.outcome.classes))
     if sweep:
         parts.append(_sweep(sweep, splits, judged))
     return Found(
@@ -230,7 +230,7 @@ def _rounds(splits: Splits) -> Part:
     return Part(title="Rounds", text=text, figures=[figure] if curves else [])
 
 
-def _skew(splits: Splits, skew: Mapping[str, Any]) -> Part:
+def _skew(splits: Splits, skew: Mapping[str, Any], classes: Sequence[str]) -> Part:
     rows = skew["rows"]
     scores = [
         Score(method="outcomes", metric="distance between sites", value=skew["label"]),
@@ -252,8 +252,9 @@ def _skew(splits: Splits, skew: Mapping[str, Any]) -> Part:
             f" What follows from conditions: knowing the site changes the {NAMES[splits.metric]} of a pooled "
             f"linear model by {_gap(gain)}."
         )
+    level = f"share of '{classes[1]}'" if len(classes) == 2 else "mean outcome"
     for site, value in list(skew["level"].items())[:SITES_SHOWN]:
-        scores.append(Score(method=site, metric="mean outcome", value=value))
+        scores.append(Score(method=site, metric=level, value=value))
     return Part(title="How the sites differ", text=text, scores=scores)
 
 
