@@ -218,8 +218,8 @@ def _change(winner: Winner, rows: Sequence[_Row]) -> str:
     if winner is Winner.FEDERATED:
         return (
             "More records at each site (noise is added to each region's counts, so it weighs less with more records "
-            "in a region), a grid over the fields that matter in place of landmarks drawn from ranges, or sites that "
-            "train on few records in a round: then updates give them away and cohorts do not."
+            "in a region), regions that suit the matter better than landmarks drawn from ranges, or sites that train "
+            "on few records in a round: then updates give them away and cohorts do not."
         )
     if winner is Winner.OUTROUTE:
         return (
@@ -368,7 +368,7 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "adds own records and nothing is recalibrated here",
         f"federated noise has delta {DELTA:g} besides epsilon, private packets have delta 0; under a lifetime budget "
         "both sides' standard scores come from the declared ranges, since exact moments would be outside of it",
-        "private packets use landmarks drawn from the declared ranges; a grid over fields that matter does better",
+        "private packets use landmarks drawn from the declared ranges; other regions give other figures",
     ]
     if bench.effort.repeats < MIN_REPEATS:
         out.append(f"{bench.effort.repeats} splits: intervals need {MIN_REPEATS}")
