@@ -233,7 +233,7 @@ def main() -> None:
         out += hostile.byzantine(name, how)
     out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip")
     out += hostile.breakdown()
-    out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 3")
+    out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 7")
     out += elections.hire()
     out += elections.trust()
     out += elections.survive()
