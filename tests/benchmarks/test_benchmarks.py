@@ -61,6 +61,12 @@ def test_private_goes_on_from_where_it_was_stopped(tables: None, tmp_path: Path)
     assert heart["packets"]["e1"] == 4 * heart["regions"]
 
 
+def test_tiny_liars(tables: None) -> None:
+    rows = {(one["lie"], one["share"]): one for one in run("tiny_liars")["heart"]["rows"]}
+    assert rows["nobody", 0]["lost"] == rows["own", 20]["lost"] == rows["knowing", 20]["lost"] == 0
+    assert rows["spoil", 20]["lost"] == rows["spoil", 20]["touched"] > 0
+
+
 def test_hire(tables: None) -> None:
     found = run("hire")
     (one,) = found["tables"].values()
