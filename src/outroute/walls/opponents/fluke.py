@@ -130,7 +130,7 @@ class FlukeFederation:
             "batch_size": nets.BATCH,
             "local_epochs": work.passes,
             "loss": torch.nn.CrossEntropyLoss if sites.classes else torch.nn.MSELoss,
-            "optimizer": {"name": "SGD", "lr": work.lr, "weight_decay": nets.WEIGHT_DECAY},
+            "optimizer": {"name": "SGD", "lr": work.lr, "weight_decay": work.decay},
             "scheduler": {"name": "StepLR", "step_size": 1, "gamma": 1.0},
             **{key: value for key, value in setting.items() if key not in ("net", "work")},
         }
