@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import observations_of, options, show
+from benchmarks.common import options, show
 from outroute import datasets
 from outroute.audit import Emission, Emitter, judge, membership_pairs, of_cohorts, reconstruct, summarise
 from outroute.audit.reconstruction import baselines
@@ -39,6 +39,7 @@ from outroute.trial.fold import Answer, Fold
 from outroute.trial.intervals import MARGINS, difference
 from outroute.trial.metrics import score
 from outroute.trial.routing import OutcomeRouting
+from outroute.walls.hostile_cases import observations_of
 
 TEST_SHARE = 0.3
 ADVISED = "k=10, noise 0.1, dissent 2"

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import observations_of, options, show
+from benchmarks.common import options, show
 from benchmarks.coverage import evidence, joined
 from outroute import datasets
 from outroute.datasets import Dataset
@@ -39,6 +39,7 @@ from outroute.node.threads import single_threaded
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records, Settings, fit
 from outroute.trial.metrics import auc, log_loss, mae, r2
+from outroute.walls.hostile_cases import observations_of
 
 DAY = 86_400
 PLAIN = Settings(calculations=("kernel", "regression", "adjusted", "local"))

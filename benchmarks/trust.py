@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import observations_of, options, show
+from benchmarks.common import options, show
 from benchmarks.coverage import evidence, joined
 from outroute import datasets
 from outroute.datasets import Dataset
@@ -54,6 +54,7 @@ from outroute.elections import (
 from outroute.node.threads import single_threaded
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records, fit
+from outroute.walls.hostile_cases import observations_of
 
 Floats = NDArray[np.float64]
 
