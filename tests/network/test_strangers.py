@@ -137,9 +137,11 @@ def test_of_several_words_of_a_member_the_newest_that_holds_counts() -> None:
 async def test_dead_places_hold_nobody_up_who_joins() -> None:
     """Those that take a call and say nothing are waited for beside the others."""
 
+    taken: list[asyncio.StreamWriter] = []
+
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(writer)
         await reader.read()
-        writer.close()
 
     server = await asyncio.start_server(mute, "127.0.0.1", 0)
     async with Village() as village:
@@ -148,3 +150,5 @@ async def test_dead_places_hold_nobody_up_who_joins() -> None:
         await village.add(2, join=[place, village.members[0].endpoint])
         await until(lambda: len(village.members[2].members()) == 3)
     server.close()
+    for writer in taken:
+        writer.transport.abort()

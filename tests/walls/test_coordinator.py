@@ -169,7 +169,9 @@ def test_a_peer_takes_no_model_of_another_shape() -> None:
     other._server.server_close()
 
 
-def test_our_network_answers_on_and_a_newcomer_finds_what_is_left(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_network_answers_on_and_a_newcomer_finds_what_is_left(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("outroute.walls.coordinator_blows.WINDOW", 3.0)
     found = network(Plan(dataset=data), quiet)
     assert [blow["name"] for blow in found["blows"]] == ["first", "member", "hang"]
