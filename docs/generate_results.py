@@ -234,6 +234,8 @@ def main() -> None:
     out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip")
     out += hostile.breakdown()
     out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 7")
+    few = "--victims 1 --shares 0 50 90 --attacks label-flip colluding --repeats 3"
+    out += hostile.federated("digits", f"digits --federated {few}")
     out += elections.hire()
     out += elections.trust()
     out += elections.survive()
