@@ -80,11 +80,15 @@ def _metric(x: Floats, weights: Floats, complete: bool) -> _Metric:
 def _distance(a: _Metric, b: _Metric) -> Singles:
     """Mean squared weighted difference, float32[m, n]; 1 where nothing is shared."""
     if a.present is None or b.present is None:
-        plain: Singles = np.maximum(a.square[:, None] + b.square[None, :] - 2.0 * (a.value @ b.value.T), 0.0)
+        # All values are finite; vectorised products may still raise the flag for lanes beyond the data.
+        with np.errstate(invalid="ignore"):
+            product = a.value @ b.value.T
+        plain: Singles = np.maximum(a.square[:, None] + b.square[None, :] - 2.0 * product, 0.0)
         return plain
     here, there = (a.present > 0).astype(np.float32), (b.present > 0).astype(np.float32)
-    shared = a.present @ b.present.T
-    gap = a.square @ there.T + here @ b.square.T - 2.0 * (a.value @ b.value.T)
+    with np.errstate(invalid="ignore"):
+        shared = a.present @ b.present.T
+        gap = a.square @ there.T + here @ b.square.T - 2.0 * (a.value @ b.value.T)
     out: Singles = np.where(shared > 0, np.maximum(gap, 0.0) / np.maximum(shared, 1e-9), np.float32(1.0))
     return out
 
