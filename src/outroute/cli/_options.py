@@ -14,13 +14,19 @@ __all__ = [
     "Case",
     "Columns",
     "Delimiter",
+    "Drop",
     "Force",
     "Json",
     "MappingFile",
     "NodeDir",
+    "OutcomeColumn",
+    "Positive",
     "Reason",
     "SchemaFile",
+    "SchemaOrDraft",
+    "Site",
     "Subject",
+    "Tables",
     "Time",
 ]
 
@@ -56,4 +62,30 @@ Subject = Annotated[
 Time = Annotated[
     list[str] | None,
     typer.Option("--time", help="Time column, or year,month,day,hour columns.", show_default=False),
+]
+Tables = Annotated[
+    list[str],
+    typer.Argument(
+        help="CSV (also .gz), Parquet or NDJSON; '-' reads a pipe; several files: one per site.", show_default=False
+    ),
+]
+OutcomeColumn = Annotated[str, typer.Option("--outcome", help="The column to learn about.", show_default=False)]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        help="The column that tells sites apart; without it, the table is one site: yours.",
+        show_default=False,
+    ),
+]
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        "--positive", help="Makes the outcome yes or no: '> 15', or the value that is positive.", show_default=False
+    ),
+]
+Drop = Annotated[list[str] | None, typer.Option("--drop", help="Leave these columns out.", show_default=False)]
+SchemaOrDraft = Annotated[
+    Path | None,
+    typer.Option("--schema", help="A schema; without it, one is drafted from the table.", show_default=False),
 ]

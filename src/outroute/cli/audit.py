@@ -13,7 +13,21 @@ import typer
 from outroute.cli._audit_views import show_audit
 from outroute.cli._common import emit_json, err, handled, say, split_names, warn, working, write_files
 from outroute.cli._datasets import DEFAULT_K, read_dataset
-from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
+from outroute.cli._options import (
+    Case,
+    Columns,
+    Delimiter,
+    Drop,
+    Json,
+    MappingFile,
+    OutcomeColumn,
+    Positive,
+    SchemaOrDraft,
+    Site,
+    Subject,
+    Tables,
+    Time,
+)
 from outroute.errors import DataError
 
 __all__ = ["audit"]
@@ -24,31 +38,15 @@ QUIET_SECONDS = 2.0
 
 @handled
 def audit(
-    table: Annotated[
-        list[str],
-        typer.Argument(
-            help="CSV (also .gz), Parquet or NDJSON; '-' reads a pipe; several files: one per site.", show_default=False
-        ),
-    ],
-    outcome: Annotated[str, typer.Option(help="The column to learn about.", show_default=False)],
-    site: Annotated[
-        str | None,
-        typer.Option(
-            help="The column that tells sites apart; without it, the table is one site: yours.", show_default=False
-        ),
-    ] = None,
+    table: Tables,
+    outcome: OutcomeColumn,
+    site: Site = None,
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
-    positive: Annotated[
-        str | None,
-        typer.Option(help="Makes the outcome yes or no: '> 15', or the value that is positive.", show_default=False),
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Leave these columns out.", show_default=False)] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option("--schema", help="A schema; without it, one is drafted from the table.", show_default=False),
-    ] = None,
+    positive: Positive = None,
+    drop: Drop = None,
+    schema: SchemaOrDraft = None,
     mapping: MappingFile = None,
     k: Annotated[
         int | None,

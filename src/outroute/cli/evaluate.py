@@ -12,7 +12,21 @@ import typer
 from outroute.cli._common import EXIT_INTERRUPTED, emit_json, handled, out, say, split_names, warn, working
 from outroute.cli._datasets import read_dataset
 from outroute.cli._node_dir import SCHEMA_FILE, reach_node, several
-from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
+from outroute.cli._options import (
+    Case,
+    Columns,
+    Delimiter,
+    Drop,
+    Json,
+    MappingFile,
+    OutcomeColumn,
+    Positive,
+    SchemaOrDraft,
+    Site,
+    Subject,
+    Tables,
+    Time,
+)
 from outroute.cli._running import RunningNode
 from outroute.cli._views import show_trial
 from outroute.cli.demo import steps
@@ -29,31 +43,15 @@ __all__ = ["evaluate", "floor_of"]
 
 @handled
 def evaluate(
-    table: Annotated[
-        list[str],
-        typer.Argument(
-            help="CSV (also .gz), Parquet or NDJSON; '-' reads a pipe; several files: one per site.", show_default=False
-        ),
-    ],
-    outcome: Annotated[str, typer.Option(help="The column to learn about.", show_default=False)],
-    site: Annotated[
-        str | None,
-        typer.Option(
-            help="The column that tells sites apart; without it, the table is one site: yours.", show_default=False
-        ),
-    ] = None,
+    table: Tables,
+    outcome: OutcomeColumn,
+    site: Site = None,
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
-    positive: Annotated[
-        str | None,
-        typer.Option(help="Makes the outcome yes or no: '> 15', or the value that is positive.", show_default=False),
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Leave these columns out.", show_default=False)] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option("--schema", help="A schema; without it, one is drafted from the table.", show_default=False),
-    ] = None,
+    positive: Positive = None,
+    drop: Drop = None,
+    schema: SchemaOrDraft = None,
     mapping: MappingFile = None,
     packets: Annotated[
         list[Path] | None,

@@ -22,7 +22,21 @@ from outroute.cli._common import (
     write_files,
 )
 from outroute.cli._datasets import DEFAULT_K, read_dataset
-from outroute.cli._options import Case, Columns, Delimiter, Json, MappingFile, Subject, Time
+from outroute.cli._options import (
+    Case,
+    Columns,
+    Delimiter,
+    Drop,
+    Json,
+    MappingFile,
+    OutcomeColumn,
+    Positive,
+    SchemaOrDraft,
+    Site,
+    Subject,
+    Tables,
+    Time,
+)
 from outroute.cli._walls_views import show_walls, watching
 from outroute.errors import DataError
 
@@ -36,19 +50,9 @@ STATE_NAME = "steps"
 
 @handled
 def walls(
-    table: Annotated[
-        list[str],
-        typer.Argument(
-            help="CSV (also .gz), Parquet or NDJSON; '-' reads a pipe; several files: one per site.", show_default=False
-        ),
-    ],
-    outcome: Annotated[str, typer.Option(help="The column to learn about.", show_default=False)],
-    site: Annotated[
-        str | None,
-        typer.Option(
-            help="The column that tells sites apart; without it, the table is one site: yours.", show_default=False
-        ),
-    ] = None,
+    table: Tables,
+    outcome: OutcomeColumn,
+    site: Site = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,15 +88,9 @@ def walls(
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
-    positive: Annotated[
-        str | None,
-        typer.Option(help="Makes the outcome yes or no: '> 15', or the value that is positive.", show_default=False),
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option(help="Leave these columns out.", show_default=False)] = None,
-    schema: Annotated[
-        Path | None,
-        typer.Option("--schema", help="A schema; without it, one is drafted from the table.", show_default=False),
-    ] = None,
+    positive: Positive = None,
+    drop: Drop = None,
+    schema: SchemaOrDraft = None,
     mapping: MappingFile = None,
     columns: Columns = None,
     delimiter: Delimiter = None,
