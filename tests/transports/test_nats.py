@@ -24,6 +24,7 @@ from outroute.testing.rigs import raw, united
 from outroute.transports import ADDRESS_REFUSED, AUTHOR_REVOKED, Frame, FrameReason, Guard, Kind, Receipt, Role, Topic
 from outroute.transports.frames import encode
 from outroute.transports.nats import NatsHolder
+from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_keeping import POSITION_FILE, TAKE_FRAMES
 from outroute.transports.nats_options import nats_options
 from outroute.transports.nats_stream import covers
@@ -635,12 +636,33 @@ async def test_the_example_for_a_server_secures_everything(tmp_path: Path) -> No
             assert {**north.problems, **south.problems, **asker.problems} == {}
             await north.stop()  # its consumers were its own to delete
         bare = nats_options(parse_url(f"{server.url}?nkey={tmp_path / 'north.nk'}&ca={tmp_path / 'ca.pem'}"))
-        from outroute.transports.nats_connection import NatsConnection
 
         with pytest.raises(TransportError, match="certificate"):
             await NatsConnection(bare, "bare").open()
     finally:
         server.stop()
+
+
+@asynchronous
+async def test_who_hangs_up_without_a_word_is_no_connection(tmp_path: Path) -> None:
+    """As a server does that was asked for TLS with a certificate and got none: what it said may be lost."""
+    from transports.nats_security import certificates
+
+    certificates(tmp_path, "server", "node")
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id": "x", "version": "2.11.0", "max_payload": 1048576}\r\n')
+        await reader.readuntil(b"PING\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransportError, match="hung up") as caught:
+            await NatsConnection(nats_options(parse_url(f"nats://127.0.0.1:{port}")), "x").open()
+        assert caught.value.code == "nats.credentials"
+    encrypted = nats_options(parse_url(f"nats://127.0.0.1:{port}?ca={tmp_path / 'ca.pem'}"))
+    assert "wants a certificate" in str(NatsConnection(encrypted, "x")._failed(ConnectionResetError()))
 
 
 @asynchronous

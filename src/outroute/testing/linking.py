@@ -193,9 +193,16 @@ class LinkContract:
         async with Pair(link, secrets=Secrets((OLD,))) as pair:
             assert await pair.caller(secrets=Secrets((OLD,))).request(BERT.id, b"one")
             pair.bert.secrets = Secrets((NEW, OLD))
-            assert await pair.caller(EVE, secrets=Secrets((OLD,))).request(BERT.id, b"two")
-            assert await pair.caller(identity(4), secrets=Secrets((NEW, OLD))).request(BERT.id, b"three")
+            # A link whose library trusts the same callers for its whole life is away while it begins anew.
+            eve, fourth = (
+                pair.caller(EVE, secrets=Secrets((OLD,))),
+                pair.caller(identity(4), secrets=Secrets((NEW, OLD))),
+            )
+            assert await until(lambda: eve.request(BERT.id, b"two"))
+            assert await until(lambda: fourth.request(BERT.id, b"three"))
             pair.bert.secrets = Secrets((NEW,))
+            sixth = pair.caller(identity(6), secrets=Secrets((NEW,)))
+            assert await until(lambda: sixth.request(BERT.id, b"back"))
             with pytest.raises(UnreachableError):
                 await pair.caller(identity(5), secrets=Secrets((OLD,))).request(BERT.id, b"four")
 

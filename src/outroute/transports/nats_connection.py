@@ -177,6 +177,9 @@ class NatsConnection:
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
             await client.close()
             raise self._failed(self._last or error) from None
+        if not client.is_connected:  # hung up on without a word, which nats-py takes for a connection
+            await client.close()
+            raise self._failed(self._last or ConnectionResetError())
         client.options["max_reconnect_attempts"] = -1  # from now on for ever
         self._client, self.problem = client, ""
 
@@ -207,8 +210,14 @@ class NatsConnection:
             )
         if isinstance(error, (ConnectionResetError, BrokenPipeError)):
             # A server that refuses says so and hangs up; what it said is lost when the line is reset before it is read.
+            # In TLS 1.3 a certificate that it misses is among that: this side's handshake is over before it is asked.
+            wants = (
+                "wants a certificate of this node's (cert and key), or refuses"
+                if self.options.tls and self.options.cert is None
+                else "refuses"
+            )
             return TransportError(
-                f"who answers at {where} hung up while this node logged in: a NATS server that refuses {with_what}, "
+                f"who answers at {where} hung up while this node logged in: a NATS server that {wants} {with_what}, "
                 f"or no NATS server. {advice.capitalize()}; or look whether the address is right",
                 code="nats.credentials",
             )
