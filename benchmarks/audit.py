@@ -23,11 +23,12 @@ import numpy as np
 from benchmarks._byzantine_tables import load
 from benchmarks.common import options, rounded
 from outroute.audit import FieldScale, cohorts, reconstruct, summarise
-from outroute.audit.run import audit, observations_of
+from outroute.audit.run import audit
 from outroute.audit.scores import psnr
 from outroute.audit.searching import Plan
 from outroute.audit.settings import QUICK, Effort, Setting, settings_of
 from outroute.audit.sketches import from_signs, from_sketches, prior_of
+from outroute.datasets.observations import observations_of
 from outroute.distill import Agreement, Grouping, Observations
 from outroute.schema import Schema, unit_scale
 

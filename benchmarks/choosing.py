@@ -22,9 +22,10 @@ import numpy as np
 from benchmarks._byzantine_tables import load
 from benchmarks.common import options, rounded
 from outroute.audit import Emitter, cohorts, judge, membership_pairs
-from outroute.audit.run import drawn, observations_of
+from outroute.audit.run import drawn
 from outroute.audit.settings import ADVISED, Effort
 from outroute.audit.utility import MARGIN, TEST_SHARE, packet_utility, utility_splits
+from outroute.datasets.observations import observations_of
 from outroute.distill import Agreement, Grouping
 from outroute.trial.intervals import difference
 from outroute.trial.parallel import single_threaded

@@ -29,6 +29,7 @@ from outroute import datasets
 from outroute.audit import Emission, Emitter, judge, membership_pairs, of_cohorts, reconstruct, summarise
 from outroute.audit.reconstruction import baselines
 from outroute.audit.scores import FieldScale, decibel
+from outroute.datasets.observations import observations_of
 from outroute.distill import Cohorts, Grouping, Observations, blurred, distil
 from outroute.distill.measure import grouping_loss
 from outroute.elections import elect
@@ -39,7 +40,6 @@ from outroute.trial.fold import Answer, Fold
 from outroute.trial.intervals import MARGINS, difference
 from outroute.trial.metrics import score
 from outroute.trial.routing import OutcomeRouting
-from outroute.walls.hostile_cases import observations_of
 
 TEST_SHARE = 0.3
 ADVISED = "k=10, noise 0.1, dissent 2"

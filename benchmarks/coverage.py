@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from benchmarks.common import options, show
 from outroute import datasets
 from outroute.datasets import Dataset
+from outroute.datasets.observations import observations_of
 from outroute.distill import Observations, distil
 from outroute.elections import elect
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records, coverage, fit, places
-from outroute.walls.hostile_cases import observations_of
 
 SETS: dict[str, dict[str, Any]] = {"heart": {}, "azpro": {}, "opt": {}, "beijing": {"every": 24}, "flights": {}}
 """How each table is loaded."""

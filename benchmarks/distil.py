@@ -18,10 +18,10 @@ import numpy as np
 
 from benchmarks.common import options, show
 from outroute import datasets
+from outroute.datasets.observations import observations_of
 from outroute.distill import Cohorts, Observations, distil, distil_single, distil_waiting
 from outroute.distill.measure import compare
 from outroute.schema import Schema, unit_scale
-from outroute.walls.hostile_cases import observations_of
 
 KS = (3, 5, 10, 20)
 SHARE = 0.7

@@ -31,6 +31,7 @@ from benchmarks.common import options, show
 from benchmarks.coverage import evidence, joined
 from outroute import datasets
 from outroute.datasets import Dataset
+from outroute.datasets.observations import observations_of
 from outroute.distill import Observations
 from outroute.elections import elect
 from outroute.elections.ageing import ageing
@@ -39,7 +40,6 @@ from outroute.node.threads import single_threaded
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records, Settings, fit
 from outroute.trial.metrics import auc, log_loss, mae, r2
-from outroute.walls.hostile_cases import observations_of
 
 DAY = 86_400
 PLAIN = Settings(calculations=("kernel", "regression", "adjusted", "local"))

@@ -40,6 +40,7 @@ from benchmarks.common import options, show
 from benchmarks.coverage import evidence, joined
 from outroute import datasets
 from outroute.datasets import Dataset
+from outroute.datasets.observations import observations_of
 from outroute.distill import Observations
 from outroute.elections import (
     BANDS,
@@ -54,7 +55,6 @@ from outroute.elections import (
 from outroute.node.threads import single_threaded
 from outroute.schema import Schema, unit_scale
 from outroute.synthesis import Evidence, Records, fit
-from outroute.walls.hostile_cases import observations_of
 
 Floats = NDArray[np.float64]
 

@@ -31,17 +31,16 @@ from outroute.audit.sequence import sequence, sequences
 from outroute.audit.settings import Effort, Setting
 from outroute.audit.updates import update_pairs
 from outroute.audit.utility import against_first, federated_utility, packet_utility, utility_splits
-from outroute.datasets import Dataset, GroupKind
 from outroute.distill import Observations
 from outroute.errors import DataError
 from outroute.node.discretion import Discretion
-from outroute.schema import encode, encode_outcome, facet_index, unit_scale
+from outroute.schema import unit_scale
 from outroute.trial.parallel import single_threaded
 
 if TYPE_CHECKING:
     from outroute.schema import Schema
 
-__all__ = ["Found", "audit", "drawn", "observations_of"]
+__all__ = ["Found", "audit", "drawn"]
 
 Progress = Callable[[str], None]
 
@@ -55,28 +54,6 @@ class Found:
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         return dict(self.values)
-
-
-def observations_of(data: Dataset) -> dict[str, Observations]:
-    """A data set's observations with a known outcome, by site."""
-    schema = data.schema
-    codes, outcome = encode(schema, data.columns).codes, encode_outcome(schema.outcome, data.outcome)
-    seconds = schema.time.bucket_seconds
-    when = np.zeros(len(data), dtype=np.int64) if data.time is None else data.time
-    by_subject = data.group is not None and data.group_kind is GroupKind.SUBJECT
-    subject = data.group if by_subject and data.group is not None else np.arange(len(data), dtype=np.int64)
-    facet = facet_index(schema, codes)
-    out = {}
-    for site in data.sites:
-        rows = np.flatnonzero((data.site == site) & ~np.isnan(outcome))
-        out[site] = Observations(
-            codes=codes[rows],
-            outcome=outcome[rows],
-            subject=subject[rows].astype(np.int64),
-            bucket=when[rows] - when[rows] % seconds,
-            facet=facet[rows],
-        )
-    return out
 
 
 def audit(

@@ -108,6 +108,7 @@ def audit(
     """
     from outroute.audit import run, settings
     from outroute.audit.inversion import available
+    from outroute.datasets.observations import observations_of
 
     if html is not None:
         from outroute.audit import page
@@ -141,7 +142,7 @@ def audit(
     with told() as progress:
         found = run.audit(
             data.schema,
-            run.observations_of(data),
+            observations_of(data),
             settings.settings_of((1, size), epsilon=epsilon),
             epsilon=epsilon,
             effort=settings.QUICK if quick else None,

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from outroute import trial
 from outroute.datasets import Dataset
+from outroute.datasets.observations import observations_of
 from outroute.distill import Observations, distil
 from outroute.fingerprint import cells
-from outroute.schema import Schema, encode, encode_outcome, facet_index, unit_scale
+from outroute.schema import Schema, unit_scale
 from outroute.simulation import Region, standardised, together
 from outroute.synthesis import Evidence, Records
 from outroute.trial.routing import founders_landmarks
 
-__all__ = ["Case", "Table", "case_of", "cases_of", "observations_of", "region_around", "tables_of", "victims_of"]
+__all__ = ["Case", "Table", "case_of", "cases_of", "region_around", "tables_of", "victims_of"]
 
 REGION_SHARE = 0.2
 """Part of a victim's test cases that lie in the region that a backdoor aims at."""
@@ -102,26 +103,6 @@ class Case:
         """The same victim with only some of its own records; what it has published stays."""
         own = Records(x=self.own.x[kept], y=self.own.y[kept], group=self.own.group[kept], timed=self.own.timed)
         return replace(self, own=own)
-
-
-def observations_of(data: Dataset) -> dict[str, Observations]:
-    """Each site's rows with a known outcome; each row a subject of its own."""
-    codes = encode(data.schema, data.columns).codes
-    outcome = encode_outcome(data.schema.outcome, data.outcome)
-    seconds = data.schema.time.bucket_seconds
-    when = np.zeros(len(data), dtype=np.int64) if data.time is None else data.time
-    facet = facet_index(data.schema, codes)
-    out = {}
-    for site in data.sites:
-        rows = np.flatnonzero((data.site == site) & ~np.isnan(outcome))
-        out[site] = Observations(
-            codes=codes[rows],
-            outcome=outcome[rows],
-            subject=np.arange(len(rows), dtype=np.int64),
-            bucket=when[rows] - when[rows] % seconds,
-            facet=facet[rows],
-        )
-    return out
 
 
 def tables_of(

@@ -17,7 +17,7 @@ from outroute.audit.clients import clients_of
 from outroute.audit.federated import EPOCHS, federations, name_by_updates
 from outroute.audit.naming import Named
 from outroute.audit.noisy import bounds, private
-from outroute.audit.run import drawn, observations_of
+from outroute.audit.run import drawn
 from outroute.audit.scores import FieldScale
 from outroute.audit.searching import Plan as SearchPlan
 from outroute.audit.searching import Search, search, searches_of
@@ -25,6 +25,7 @@ from outroute.audit.settings import ADVISED, Effort
 from outroute.audit.updates import ROUNDS, Federation, update_pairs
 from outroute.audit.utility import federated_utility, packet_utility, utility_splits
 from outroute.datasets.declare import two_classes
+from outroute.datasets.observations import observations_of
 from outroute.schema import FieldKind, unit_scale
 
 if TYPE_CHECKING:

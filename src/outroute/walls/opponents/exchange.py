@@ -37,7 +37,7 @@ def _stage(sites: Sites, number: int, networks: Mapping[str, Any], sent: int) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedProto:
+class FedProto(nets.Seeded):
     """Each site's own network, pulled towards prototypes that all share."""
 
     name: str = "fedproto"
@@ -49,12 +49,6 @@ class FedProto:
         """Little and much work in a round, two weights of the pull; an encoder is needed."""
         arch = nets.architectures(sites)[1]
         return [{"net": arch, "work": work, "lam": lam} for work in nets.WORK for lam in (0.1, 1.0)]
-
-    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
-        """One stage after each round."""
-        with nets.seeded(seed):
-            stages = list(self._fit(sites, setting, rounds))
-        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
         data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])
@@ -89,7 +83,7 @@ class FedProto:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedMD:
+class FedMD(nets.Seeded):
     """Each site's own network; what travels is what it says about public conditions."""
 
     name: str = "fedmd"
@@ -100,12 +94,6 @@ class FedMD:
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
         """Both architectures, little and much work in a round."""
         return [{"net": arch, "work": work} for arch in nets.architectures(sites) for work in nets.WORK]
-
-    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
-        """One stage after each round."""
-        with nets.seeded(seed):
-            stages = list(self._fit(sites, setting, rounds))
-        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
         data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])

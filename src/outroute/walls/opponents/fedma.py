@@ -22,7 +22,7 @@ _FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedMA:
+class FedMA(nets.Seeded):
     """Matched averaging with communication: several rounds, the matched network is where the next one starts.
 
     In the first round every client starts from weights of its own. In each round clients train all layers, the hidden
@@ -38,12 +38,6 @@ class FedMA:
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
         """Little and much work in a round, two widths."""
         return [{"work": work, "hidden": hidden} for work in nets.WORK for hidden in (nets.HIDDEN // 2, nets.HIDDEN)]
-
-    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
-        """One stage after each round."""
-        with nets.seeded(seed):
-            stages = list(self._fit(sites, setting, rounds))
-        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
         data, loss, work = nets.tensors(sites), nets.loss_of(sites.classes), nets.work_of(sites, setting["work"])

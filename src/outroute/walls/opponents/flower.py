@@ -98,7 +98,7 @@ def settings_of(everybody: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlowerNet:
+class FlowerNet(nets.Seeded):
     """Networks under one of Flower's strategies.
 
     Attributes:
@@ -115,12 +115,6 @@ class FlowerNet:
     def settings(self, sites: Sites) -> Sequence[Mapping[str, Any]]:
         """Both architectures with all options."""
         return [{"net": arch, **options} for arch in nets.architectures(sites) for options in self.options]
-
-    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
-        """One stage after each round."""
-        with nets.seeded(seed):
-            stages = list(self._fit(sites, setting, rounds))
-        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterator[Stage]:
         for number, network, sent in self.networks(sites, setting, rounds):

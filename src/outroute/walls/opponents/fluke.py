@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ class _Watch(FederationObserver, ChannelObserver):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlukeFederation:
+class FlukeFederation(nets.Seeded):
     """One of fluke's algorithms.
 
     Attributes:
@@ -111,12 +111,6 @@ class FlukeFederation:
         """Architectures with all options."""
         some = nets.architectures(sites) if self.linear else nets.architectures(sites)[1:]
         return [{"net": arch, **options} for arch in some for options in self.options]
-
-    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
-        """One stage after each round."""
-        with nets.seeded(seed):
-            stages = self._fit(sites, setting, rounds)
-        yield from stages
 
     def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> list[Stage]:
         # The standard evaluation and the progress bars are switched off, and nothing is written to disk.

@@ -7,7 +7,7 @@ one hidden layer, or for pictures a small convolutional network.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from outroute.errors import MissingExtraError
 from outroute.trial.estimators import Model
-from outroute.walls.opponents.sites import Sites
+from outroute.walls.opponents.sites import Sites, Stage
 
 try:
     import torch
@@ -30,6 +30,7 @@ __all__ = [
     "STEPS",
     "WORK",
     "Net",
+    "Seeded",
     "Tensors",
     "Work",
     "architectures",
@@ -263,3 +264,18 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
         torch.set_num_threads(states[3])
+
+
+class Seeded:
+    """A federation whose `_fit` draws from the global generators: it is run through while they follow from the seed."""
+
+    __slots__ = ()
+
+    def fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int, seed: int) -> Iterator[Stage]:
+        """One stage after each round."""
+        with seeded(seed):
+            stages = list(self._fit(sites, setting, rounds))
+        yield from stages
+
+    def _fit(self, sites: Sites, setting: Mapping[str, Any], rounds: int) -> Iterable[Stage]:
+        raise NotImplementedError
