@@ -12,7 +12,7 @@ import numpy as np
 from outroute import trial
 from outroute.datasets import Dataset
 from outroute.schema import Distiller, OutcomeKind
-from outroute.trial.robust_rules import FLOWER_RULES, flower_functions
+from outroute.trial.robust_rules import FLOWER_RULES
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Tell
 from outroute.walls.byzantine_report import found_of
 from outroute.walls.byzantine_score import MARGIN, NAMED
@@ -156,7 +156,6 @@ class _Scene:
             shares_of(plan),
             victims=VICTIMS,
             rules=RULES,
-            make=flower_functions,
         )
         return {"rows": rows}
 

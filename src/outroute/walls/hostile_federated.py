@@ -16,7 +16,7 @@ from outroute.trial.robust_rules import (
     FLOWER_RULES,
     Liar,
     Rule,
-    flower,
+    flower_functions,
     fltrust_rule,
     gaussian,
     idle,
@@ -85,7 +85,7 @@ def federated_rows(
     *,
     victims: int | None = None,
     rules: Sequence[str] = FLOWER_RULES,
-    make: Callable[[str, int, int], Rule] = flower,
+    make: Callable[[str, int, int], Rule] = flower_functions,
 ) -> list[dict[str, Any]]:
     """All rules under all attacks on one split, as rows like those of the trial with packets.
 
@@ -94,7 +94,7 @@ def federated_rows(
         attacks: names of adversaries.
         shares: attackers among all peers, per cent.
         victims: this many sites ask; None: all.
-        make: (name, clients, attackers) -> the rule.
+        make: (name, clients, attackers) -> the rule; the functions behind Flower's strategies give what these give.
         rules: of Flower; FLTrust is always there. Bulyan has no row where it is not defined (n < 4 f + 3).
     """
     fold = table.fold
