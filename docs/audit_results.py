@@ -332,9 +332,7 @@ def figures() -> list[str]:
     return out
 
 
-def write_page() -> None:
-    """Put the figures between the marks of docs/what-leaves.md."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
-    PAGE.write_text("\n".join([before + START, "", *figures(), END + after]), encoding="utf-8")
+def page() -> str:
+    """docs/what-leaves.md with the figures between its marks."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(START)
+    return "\n".join([before + START, "", *figures(), END + rest.split(END)[1]])

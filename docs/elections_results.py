@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["drift", "failover", "hire", "survive", "trust"]
+__all__ = ["drift", "failover", "hire", "paths", "speed", "survive", "trust"]
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 ATTACKS = {
@@ -323,4 +323,85 @@ def failover() -> list[str]:
         f"`python -m benchmarks.failover --json` (load {found['load_before']}).",
         "",
         *_table(["what", "packets acknowledged", "lost", "questions answered", "ms, median / p99", ""], rows),
+    ]
+
+
+def paths() -> list[str]:
+    """All pairs of nodes beside the bare products, and trust without pairs."""
+    found = _load("paths")
+    if found is None:
+        return []
+    turns, standing = found["ratio_of_turns"], found["standing"]
+    rows = [
+        ["nodes, cells, packets", f"{found['nodes']:,}, {found['cells']}, {found['packets']:,}"],
+        ["pairs evaluated", f"{found['pairs']:,} of {found['all_pairs']:,}"],
+        [
+            "seconds, on threads",
+            f"{found['seconds']:.1f}, {found['threads']} (load before: {found['load_before']:.1f})",
+        ],
+        ["seconds of the bare matrix products in the same run", f"{found['bare_seconds']:.1f}"],
+        [
+            "ratio, by the clock; processor time; of single turns (median, least to most)",
+            f"{found['ratio']:.2f}; {found['ratio_cpu']:.2f}; {turns['median']:.2f}, {turns['least']:.2f} to {turns['most']:.2f}",
+        ],
+        ["peak memory", f"{found['peak_mib']:,.0f} MiB"],
+        ["nodes evaluated again", f"{found['evaluated_again']:,}"],
+        ["the leading trust vector without pairs", f"{standing['seconds']:.1f} s for {standing['entries']:,} entries"],
+        [
+            f"how far it lies from the explicit one, {standing['explicit_nodes']:,} nodes",
+            f"{standing['explicit_difference']:.0e}",
+        ],
+    ]
+    return [
+        "## Paths",
+        "",
+        f"`python -m benchmarks.paths --nodes {found['nodes']} --json`: paths between all nodes, in turns with the bare matrix "
+        "products of the same blocks.",
+        "",
+        *_table(["measured", ""], rows),
+    ]
+
+
+def speed() -> list[str]:
+    """How long elections take for one question."""
+    found = _load("elections")
+    if found is None:
+        return []
+    question, scratch = found["question"], found["from_scratch"]
+
+    def of_question(name: str, one: Mapping[str, float], which: str) -> list[str]:
+        return [name, f"{one[f'wall_ms_{which}']:.1f}", f"{one[f'cpu_ms_{which}']:.1f}", ""]
+
+    rows = [of_question("one question, median", question, "median")]
+    rows[0][-1] = f"{question['times_bare_product']:.1f}"
+    rows.append(of_question("one question, 99th percentile", question, "p99"))
+    labels = {"hire": "who is hired", "survive": "packets that compete"}
+    rows += [
+        of_question(f"of which {labels[part]}, median", one, "median") for part, one in question["of_which"].items()
+    ]
+    labels |= {"whole": "from scratch", "copies": "copies"}
+    rows += [
+        [
+            labels[part] if part == "whole" else f"of which {labels[part]}",
+            f"{one['wall_ms']:,.0f}",
+            f"{one['cpu_ms']:,.0f}",
+            f"{one['times_bare_product']:,.0f}",
+        ]
+        for part, one in scratch.items()
+    ]
+    rows += [
+        ["bare: one matrix product of all conditions", f"{found['bare_product_ms']:.1f}", "", "1"],
+        ["bare: one column added up by node", f"{found['bare_pass_ms']:.2f}", "", ""],
+    ]
+    return [
+        "## Elections for one question",
+        "",
+        f"`python -m benchmarks.elections --packets {found['packets']} --nodes {found['nodes']} --json`: {found['packets']:,} "
+        f"packets of {found['nodes']:,} nodes, {found['own_outcomes']:,} own outcomes, {found['questions']} questions, each after "
+        f"one more own outcome became known; one thread, load {found['load_average']:.1f}. Milliseconds.",
+        "",
+        *_table(["", "by the clock", "processor time", "times the bare product"], rows),
+        f"After all of these questions the weights differ from those made from scratch by "
+        f"{found['weight_apart_from_scratch']:.1%} of all observations.",
+        "",
     ]

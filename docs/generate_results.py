@@ -1,8 +1,9 @@
-"""Write docs/results.md from experiments/results/*.json: no figure in it is typed by hand."""
+"""Write docs/results.md from experiments/results/*.json: no figure in it is typed by hand (``--check`` only compares)."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def plain(name: str, title: str, arguments: str = "") -> list[str]:
     ]
 
 
-def main() -> None:
+def page() -> str:
     out = [
         "# Results",
         "",
@@ -240,15 +241,18 @@ def main() -> None:
     out += elections.trust()
     out += elections.survive()
     out += elections.drift()
-    out += plain("paths", "Paths", "--nodes 100000 ")
-    out += plain("elections", "Elections for one question", "--packets 100000 --nodes 1000 ")
+    out += elections.paths()
+    out += elections.speed()
     out += audit.section()
-    audit.write_page()
     notes = HERE / "results_notes.md"
     if notes.exists():
         out += [notes.read_text().rstrip(), ""]
-    (HERE / "results.md").write_text("\n".join(out))
+    return "\n".join(out)
 
 
 if __name__ == "__main__":
-    main()
+    made = {HERE / "results.md": page(), audit.PAGE: audit.page()}
+    for path, text in made.items():
+        if "--check" in sys.argv and path.read_text(encoding="utf-8") != text:
+            sys.exit(f"{path} is out of date: run this without --check")
+        path.write_text(text, encoding="utf-8")

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from outroute.simulation import SYBILS
+from outroute.walls.hostile_federated import SYBIL_CLIENTS
+
 __all__ = ["breakdown", "byzantine", "federated", "liars", "partition", "power"]
 
 RECALIBRATED = " recalibrated"
@@ -46,6 +49,8 @@ def byzantine(name: str, how: str) -> list[str]:
         _counted("cost", [one["elections"]["over_attack_free"] for _, one in cells], margin),
         _counted("loss over local", [one["elections"]["over_local"] for _, one in cells], margin),
         "",
+        f"Sybils are {SYBILS} identities at every share, so their rows are draws of one and the same attack.",
+        "",
         "| attack | attackers | cost without election | cost with elections | over local | their share of the weight | worst off "
         "among the honest | honest below half |",
         "|---|---|---|---|---|---|---|---|",
@@ -53,10 +58,20 @@ def byzantine(name: str, how: str) -> list[str]:
     for attack, share in cells:
         none, ours = share["no election"], share["elections"]
         out.append(
-            f"| {attack} | {share['attackers']:.0f}, {100 * share['real_share']:.0f} % | {_cost(none)} | {_cost(ours)} | "
+            f"| {attack} | {_standing(attack, share)} | {_cost(none)} | {_cost(ours)} | "
             f"{_cost(ours, 'over_local')} | {ours['share']:.2f} | {ours['least']:.2f} | {ours['below_half']:.0%} |"
         )
     return [*out, ""]
+
+
+def _standing(attack: str, share: dict[str, Any]) -> str:
+    """How many attackers stand beside honest peers, and what share of all peers that is."""
+    count, part = share["attackers"], share["real_share"]
+    if attack == "sybils":
+        honest = count * (1 - part) / part
+        count = max(SYBILS, count)
+        part = count / (count + honest)
+    return f"{count:.0f}, {100 * part:.0f} %"
 
 
 def _cells(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -176,8 +191,15 @@ def federated(name: str, how: str) -> list[str]:
     out.append(f"| nobody | {cells(free)} |")
     for attack, shares in results.items():
         if attack != "attack-free":
-            out += [f"| {attack}, {share} % | {cells(row)} |" for share, row in shares.items()]
+            out += [f"| {_clients(attack, share, row)} | {cells(row)} |" for share, row in shares.items()]
     return [*out, ""]
+
+
+def _clients(attack: str, share: str, row: dict[str, Any]) -> str:
+    """An attack in federated learning, and how many take part in it."""
+    if attack == "sybils":
+        return f"{attack}, {max(SYBIL_CLIENTS, row['attackers']):.0f} clients"
+    return f"{attack}, {share} %"
 
 
 def liars() -> list[str]:

@@ -160,6 +160,14 @@ def test_what_cannot_be_explained_or_drawn_is_said(world: Path) -> None:
     fails("unpin", "0" * 64, "--by", "W", "--node", "north", cwd=world, says="not pinned")
 
 
+def test_who_knows_nobody_else_is_not_told_that_its_outcomes_are_too_few(world: Path) -> None:
+    invoke("observe", "west.csv", "--schema", "ward.toml", *IDS, "--node", "alone")
+    text = plain(invoke("ask", *QUESTION, "--node", "alone", "--explain").stdout)
+    assert "No packet of another node is known here: all rests on your own 80 outcomes." in text
+    assert "too few" not in text
+    assert world.exists()
+
+
 def test_a_node_without_outcomes_says_what_it_goes_by(known: Path) -> None:
     invoke("receive", "west.orp", "--schema", "ward.toml", "--node", "new")
     for name in ("south", "wrong", "north"):

@@ -128,13 +128,7 @@ def show_explanation(insight: Insight, positive: str | None) -> None:
     assert found is not None
     out.print()
     out.print("Why", style="bold")
-    own = found.own_outcomes
-    few = (
-        f"{several(own, 'own outcome')} {'is' if own == 1 else 'are'} too few"
-        if own
-        else "you have no outcomes of your own"
-    )
-    out.print(_BASIS[found.basis].format(own=own, few=few), markup=False, highlight=False)
+    out.print(_judged_by(found), markup=False, highlight=False)
     _nodes(found, positive, insight.unit)
     contradicted = {one.node for one in found.nodes if one.verdict == "contradicted"}
     _paths(found.paths, contradicted, insight.outcome if positive is None else f"{insight.outcome} = {positive}")
@@ -142,6 +136,19 @@ def show_explanation(insight: Insight, positive: str | None) -> None:
     _packets(found, positive, insight.unit)
     out.print(f"Near this case: {_resting(found.near)}.", markup=False, highlight=False)
     out.print(f"Altogether: {_resting(found.everything)}.", markup=False, highlight=False)
+
+
+def _judged_by(found: Explanation) -> str:
+    """What other nodes were judged by, in a sentence or two."""
+    own = found.own_outcomes
+    if not found.everything.packets:
+        return f"No packet of another node is known here: all rests on your own {several(own, 'outcome')}."
+    few = (
+        f"{several(own, 'own outcome')} {'is' if own == 1 else 'are'} too few"
+        if own
+        else "you have no outcomes of your own"
+    )
+    return _BASIS[found.basis].format(own=own, few=few)
 
 
 def _nodes(found: Explanation, positive: str | None, unit: str) -> None:
@@ -170,8 +177,8 @@ def _nodes(found: Explanation, positive: str | None, unit: str) -> None:
     if any("(z " in one.why for one in found.nodes):
         _small(
             "z: how far from chance, in standard errors; beyond 2 is seldom chance. Says: the mean of its outcomes "
-            "near this case. A site may have more or less than you and still be believed: what counts is whether it "
-            "has more where you have more."
+            "near this case, all alike (who disagrees, above, weighs them by how like this case they are). A site may "
+            "have more or less than you and still be believed: what counts is whether it has more where you have more."
         )
     for rest in found.others:
         out.print(
