@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from outroute.datasets import Dataset
+from outroute.errors import DataError
+from outroute.simulation import ADVERSARIES
 from outroute.walls import Deployment
-from outroute.walls.base import CannotRunError, Plan, Winner
-from outroute.walls.byzantine import IID, NATURAL, WALL, _dealt, shares_of
+from outroute.walls.base import CannotRunError, Found, Plan, Winner
+from outroute.walls.byzantine import IID, NATURAL, WALL, _dealt, attacks_of, shares_of
 from outroute.walls.byzantine_score import ELECTIONS, LOCAL, NAMED, Figures, decided, paired
 
 from .making import table
@@ -120,9 +123,34 @@ def test_steps_have_keys_of_their_own_and_numbers_are_refused(plan: Plan) -> Non
         WALL.steps(Plan(dataset=numeric))
 
 
-def number_table() -> Dataset:
-    from dataclasses import replace
+def test_attacks_are_the_users_where_they_are_named(plan: Plan) -> None:
+    assert attacks_of(plan) == ("label-flip", "backdoor", "free-rider")
+    some = replace(plan, attacks=("slander", "sybils"))
+    assert attacks_of(some) == ("sybils", "slander")  # in their own order, so that the same names give the same steps
+    every = replace(plan, attacks=tuple(ADVERSARIES))
+    usual, longer = (sum(step.cost for step in WALL.steps(one)) for one in (plan, every))
+    assert longer == pytest.approx(usual * 13 / 3)
+    with pytest.raises(DataError, match="There is no attack 'flood'; there are label-flip") as error:
+        WALL.steps(replace(plan, attacks=("flood",)))
+    assert error.value.code == "walls.attack"
 
+
+def test_what_was_tried_of_all_attacks_is_said_and_pictures_stay_readable(plan: Plan) -> None:
+    def found_with(attacks: list[str]) -> Found:
+        made = rows(0.405, 0.45)
+        more = [one | {"attack": name} for name in attacks for one in made if one["attack"] == "label-flip"]
+        return WALL.conclude(plan, {f"{NATURAL}/0/outroute": {"rows": made + more}})
+
+    assert any("the worst of 2 attacks (label-flip, backdoor) of 13" in note for note in found_with([]).notes)
+    every = found_with([name for name in ADVERSARIES if name not in ("label-flip", "backdoor")])
+    assert not any("--attacks all" in note for note in every.notes)
+    (weights,) = [figure for part in every.parts for figure in part.figures if "weight" in figure.title]
+    assert len(weights.curves) == 4
+    assert "that hold most" in weights.caption
+    assert all(name in every.parts[2].text for name in ADVERSARIES)
+
+
+def number_table() -> Dataset:
     from outroute.datasets.declare import number, numeric_outcome, schema
 
     data = table(40, 2)
@@ -134,16 +162,20 @@ def number_table() -> Dataset:
 
 def test_both_sides_are_struck(plan: Plan) -> None:
     pytest.importorskip("flwr", reason="the extra walls is not installed; scripts/test runs this where it is")
-    small = Plan(dataset=plan.dataset, quick=True, repeats=1)
+    named = ("label-flip", "backdoor", "sybils", "equivocator")
+    small = Plan(dataset=plan.dataset, quick=True, repeats=1, attacks=named)
     steps = WALL.steps(small)
     done = {step.key: json.loads(json.dumps(step.run(lambda _: None))) for step in steps}
     figures = Figures([one for of in done.values() for one in of["rows"]])
     for method in (ELECTIONS, "no election", NAMED, "fedavg", "krum recalibrated", "median", "trimmed", "multikrum"):
         assert figures.under_worst(method, 50), method
+        assert all(figures.at(method, attack, share) for attack in named for share in (10, 50)), method
     flipped = figures.at("fedavg", "label-flip", 50)[0]
     assert flipped > figures.clean("fedavg")[0]
     assert figures.at("no election", "label-flip", 50, "share")[0] > 0.3
     found = WALL.conclude(small, done)
+    assert found.settings["attacks"] == list(named)
+    assert any("60 clients of" in note for note in found.notes)
     assert found.parts
     again = {step.key: step.run(lambda _: None) for step in WALL.steps(small) if step.key.endswith("outroute")}
     assert json.loads(json.dumps(again)) == {key: of for key, of in done.items() if key.endswith("outroute")}

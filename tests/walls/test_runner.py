@@ -86,6 +86,7 @@ def test_without_resume_everything_is_measured_anew(tmp_path: Path) -> None:
         {"epsilon": 2.0},
         {"repeats": 19},
         {"quick": True},
+        {"attacks": ("sybils",)},
         {"deployment": Deployment(nodes=11)},
         {"dataset": table(seed=2)},
         {"dataset": table(n=119)},

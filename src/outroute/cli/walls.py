@@ -85,6 +85,14 @@ def walls(
         Path | None,
         typer.Option(help="Your network in numbers (TOML): nodes, bandwidth, model, threat.", show_default=False),
     ] = None,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of those who lie at the wall byzantine: all, or names (docs/elections.md has the thirteen). Default "
+            "label-flip, backdoor, free-rider and adaptive, the last not with --quick; all take three times as long.",
+            show_default=False,
+        ),
+    ] = None,
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
@@ -121,6 +129,8 @@ def walls(
     outroute walls basel.csv bern.csv zurich.csv --outcome died --quick
 
     outroute walls visits.csv --outcome died --site hospital --walls communication --deployment ours.toml --json
+
+    outroute walls visits.csv --outcome died --site hospital --walls byzantine --attacks all
     """
     from outroute.cli.evaluate import floor_of
     from outroute.walls import Deployment, Plan, page, pictures, report, runner
@@ -129,6 +139,7 @@ def walls(
 
     started = clock.monotonic()
     names = _chosen(only)
+    lies = _attacks(attacks, names)
     planned = Deployment() if deployment is None else load_deployment(deployment)
     if html is not None:
         pictures.require()
@@ -162,6 +173,7 @@ def walls(
         seed=seed,
         quick=quick,
         deployment=planned,
+        attacks=lies,
     )
     digest = digest_of(plan)
     state = State(STATE_DIR if html is None else html / STATE_NAME, digest)
@@ -179,6 +191,7 @@ def walls(
         "--epsilon": epsilon,
         "--seed": seed,
         "--deployment": deployment,
+        "--attacks": ",".join(split_names(attacks)) or None,
         "--time": time,
         "--subject": subject,
         "--case": case,
@@ -225,6 +238,22 @@ def _chosen(only: list[str] | None) -> tuple[str, ...]:
             f"There is no wall {wrong[0] if wrong else ''!r}; there are {', '.join(NAMES)}", code="walls.name"
         )
     return tuple(name for name in NAMES if not asked or name in asked)
+
+
+def _attacks(asked: list[str] | None, walls: tuple[str, ...]) -> tuple[str, ...]:
+    """Attacks asked for, by name."""
+    from outroute.simulation import ADVERSARIES
+
+    names = split_names(asked)
+    wrong = [name for name in names if name not in ADVERSARIES and name != "all"]
+    if wrong or (asked and not names):
+        raise DataError(
+            f"There is no attack {wrong[0] if wrong else ''!r}; there are {', '.join(ADVERSARIES)}, and all",
+            code="walls.attack",
+        )
+    if names and "byzantine" not in walls:
+        raise DataError("--attacks is for the wall byzantine, which --walls leaves out", code="walls.attack")
+    return tuple(ADVERSARIES) if "all" in names else tuple(name for name in ADVERSARIES if name in names)
 
 
 def _tell_state(state: Any, *, resume: bool) -> None:

@@ -54,6 +54,7 @@ class Plan:
         seed: everything random follows from it.
         quick: minutes, not an hour: fewer repeats, shorter searches, fewer methods.
         deployment: of the user.
+        attacks: of the Byzantine wall, names of `outroute.simulation.ADVERSARIES`; none: those that it takes itself.
     """
 
     dataset: Dataset
@@ -63,6 +64,7 @@ class Plan:
     seed: int = 0
     quick: bool = False
     deployment: Deployment = field(default_factory=Deployment)
+    attacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,9 @@ import numpy as np
 
 from outroute import trial
 from outroute.datasets import Dataset
+from outroute.errors import DataError
 from outroute.schema import Distiller, OutcomeKind
+from outroute.simulation import ADVERSARIES
 from outroute.trial.robust_rules import FLOWER_RULES
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Tell
 from outroute.walls.byzantine_report import found_of
@@ -25,7 +27,7 @@ __all__ = ["ATTACKS", "ATTACKS_QUICK", "SHARES", "WALL", "Byzantine"]
 
 ATTACKS = ("label-flip", "backdoor", "free-rider", "adaptive")
 """Of the adversaries of `outroute.simulation`: the plainest, the targeted, the idle, and the one that knows the rules.
-``benchmarks.byzantine`` runs all of them."""
+A user may name others or all of them (``Plan.attacks``); these keep the wall within its minutes."""
 ATTACKS_QUICK = ("label-flip", "backdoor", "free-rider")
 SHARES = (30, 50, 90)
 """Attackers among all peers, per cent, beside the deployment's own share."""
@@ -71,6 +73,7 @@ class Byzantine:
         """By partition, split and side.
 
         Raises:
+            DataError: there is no attack of such a name.
             CannotRunError: the outcome is a number, for which no robust rule is compared, or packets are private.
         """
         if plan.dataset.schema.outcome.kind is OutcomeKind.NUMERIC:
@@ -83,7 +86,12 @@ class Byzantine:
                 "liars are measured with packets of cohorts, and this schema's distiller is private: leave the wall "
                 "out with --walls, or give a schema whose distiller is cohort"
             )
+        if unknown := [name for name in plan.attacks if name not in ADVERSARIES]:
+            raise DataError(
+                f"There is no attack {unknown[0]!r}; there are {', '.join(ADVERSARIES)}, and all", code="walls.attack"
+            )
         scene = _Scene(plan)
+        more = len(attacks_of(plan)) / len(ATTACKS_QUICK if plan.quick else ATTACKS)
         repeats = min(plan.repeats, REPEATS_QUICK) if plan.quick else plan.repeats
         splits = [(NATURAL, i) for i in range(repeats)]
         splits += [(IID, i) for i in range(0 if plan.quick else min(plan.repeats, REPEATS_IID))]
@@ -99,7 +107,7 @@ class Byzantine:
                     Step(
                         key=f"{partition}/{repeat}/{side}",
                         text=f"split {repeat + 1} of {count}: {text}{where}",
-                        cost=cost,
+                        cost=cost * more,
                         run=partial(run, partition, repeat),
                     )
                 )
@@ -111,7 +119,9 @@ class Byzantine:
 
 
 def attacks_of(plan: Plan) -> tuple[str, ...]:
-    """Names of the attacks."""
+    """Names of the attacks: the user's, in the order of `ADVERSARIES`, or the wall's own."""
+    if plan.attacks:
+        return tuple(name for name in ADVERSARIES if name in plan.attacks)
     return ATTACKS_QUICK if plan.quick else ATTACKS
 
 

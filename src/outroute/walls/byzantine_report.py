@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from outroute.simulation import ADVERSARIES
+from outroute.simulation import ADVERSARIES, SYBILS
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Winner
 from outroute.walls.byzantine_score import (
     ELECTIONS,
@@ -21,6 +21,7 @@ from outroute.walls.byzantine_score import (
     interval,
     paired,
 )
+from outroute.walls.hostile_federated import SYBIL_CLIENTS
 
 __all__ = ["NAMES", "found_of"]
 
@@ -39,6 +40,8 @@ NAMES = {
 """Of methods, for people; " recalibrated" is kept."""
 CURVES = (ELECTIONS, NO_ELECTION, NAMED, "fedavg recalibrated", "median recalibrated", "trimmed recalibrated")
 """Methods that are drawn."""
+ATTACKS_DRAWN = 4
+"""Attacks whose weight is drawn, the heaviest; with more, lines could not be told apart."""
 
 
 def name_of(method: str) -> str:
@@ -264,8 +267,12 @@ def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
 
 def _weights(figures: Figures, shares: Sequence[int]) -> Figure:
     curves = []
+    heaviest = figures.attacks()
+    if len(heaviest) > ATTACKS_DRAWN:
+        weight = {attack: figures.at(ELECTIONS, attack, max(shares), "share") for attack in heaviest}
+        heaviest.sort(key=lambda attack: -float(np.mean(list(weight[attack].values()) or [0.0])))
     for method in (ELECTIONS, NO_ELECTION):
-        for attack in figures.attacks():
+        for attack in heaviest[:ATTACKS_DRAWN]:
             points = [(s, figures.at(method, attack, s, "share")) for s in shares if s]
             known = [(s, float(np.mean(list(values.values())))) for s, values in points if values]
             if known:
@@ -280,7 +287,8 @@ def _weights(figures: Figures, shares: Sequence[int]) -> Figure:
                 )
     return Figure(
         title="Attackers' share of the weight",
-        caption="Of all observations that count in outcome routing's answers, the part that is theirs.",
+        caption="Of all observations that count in outcome routing's answers, the part that is theirs"
+        + (f"; the {ATTACKS_DRAWN} attacks that hold most." if len(heaviest) > ATTACKS_DRAWN else "."),
         curves=curves,
         x="attackers among all peers, %",
         y="share of the weight",
@@ -289,6 +297,16 @@ def _weights(figures: Figures, shares: Sequence[int]) -> Figure:
 
 def _notes(figures: Figures, share: int, shares: Sequence[int]) -> list[str]:
     notes = []
+    tried = figures.attacks()
+    if len(tried) < len(ADVERSARIES):
+        notes.append(
+            f"the worst of {len(tried)} attacks ({', '.join(tried)}) of {len(ADVERSARIES)} that are known: --attacks "
+            "all tries every one"
+        )
+    if "sybils" in tried:
+        notes.append(
+            f"sybils are {SYBILS} identities with packets, {SYBIL_CLIENTS} clients of a federation, whatever the share"
+        )
     repeats = len(figures.clean(ELECTIONS))
     if repeats < 20:
         notes.append(f"{repeats} splits only: intervals need 20")
