@@ -12,7 +12,6 @@ records, nothing is recalibrated); `benchmarks.figures` has the full trial. Sear
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks._byzantine_tables import load
-from benchmarks.common import options, rounded
+from benchmarks.common import by_table, options, show
 from outroute.audit import FieldScale, cohorts, reconstruct, summarise
 from outroute.audit.run import audit
 from outroute.audit.scores import psnr
 from outroute.audit.searching import Plan
-from outroute.audit.settings import QUICK, Effort, Setting, settings_of
+from outroute.audit.settings import QUICK, Effort, settings_of
 from outroute.audit.sketches import from_signs, from_sketches, prior_of
 from outroute.datasets.observations import observations_of
 from outroute.distill import Agreement, Grouping, Observations
@@ -89,7 +88,7 @@ def above_the_site_mean(schema: Schema, sites: dict[str, Observations]) -> dict[
     return out
 
 
-def one(name: str, ks: tuple[int, ...], effort: Effort, seed: int, more: list[Setting]) -> dict[str, Any]:
+def one(name: str, ks: tuple[int, ...], effort: Effort, seed: int) -> dict[str, Any]:
     """Everything about one table."""
     data = load(name)
     sites = observations_of(data)
@@ -104,7 +103,7 @@ def one(name: str, ks: tuple[int, ...], effort: Effort, seed: int, more: list[Se
     found = audit(
         data.schema,
         sites,
-        settings_of(ks, epsilon=EPSILON, grid=GRIDS.get(name), watch=(5,)) + more,
+        settings_of(ks, epsilon=EPSILON, grid=GRIDS.get(name), watch=(5,)),
         epsilon=EPSILON,
         effort=effort,
         seed=seed,
@@ -128,15 +127,8 @@ def main() -> None:
     args = parser.parse_args()
     effort = QUICK if args.quick else effort_of(args.shadows, args.subjects)
     ks = (1, 5) if args.quick else tuple(args.ks)
-    out: dict[str, Any] = {}
-    for name in args.names or TABLES:
-        out[name] = rounded(one(name, ks, effort, args.seed, []))
-        if args.save:
-            path = args.save / "audit.json"
-            kept = json.loads(path.read_text()) if path.exists() else {}
-            args.save.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(kept | {name: out[name]}, indent=1) + "\n")
-    print(json.dumps(out, indent=None if args.json else 1))
+    save = args.save / "audit.json" if args.save else None
+    show(by_table(args.names or TABLES, lambda name: one(name, ks, effort, args.seed), save), args.json)
 
 
 if __name__ == "__main__":

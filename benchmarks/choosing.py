@@ -10,7 +10,6 @@ Nadeau-Bengio intervals. Is there a setting that leaks less than the advised one
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from decimal import Decimal
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._byzantine_tables import load
-from benchmarks.common import options, rounded
+from benchmarks.common import by_table, options, show
 from outroute.audit import Emitter, cohorts, judge, membership_pairs
 from outroute.audit.run import drawn
 from outroute.audit.settings import ADVISED, Effort
@@ -87,16 +86,10 @@ def main() -> None:
     args = parser.parse_args()
     shadows, repeats = (8, 2) if args.quick else (args.shadows, args.repeats)
     effort = Effort(shadows=shadows, subjects=120, sites=4, worth=500, repeats=repeats)
-    out: dict[str, Any] = {}
+    save = args.save / "choosing.json" if args.save else None
     with single_threaded():
-        for name in args.names or TABLES:
-            out[name] = rounded(one(name, effort, args.seed))
-            if args.save:
-                path = args.save / "choosing.json"
-                kept = json.loads(path.read_text()) if path.exists() else {}
-                args.save.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(kept | {name: out[name]}, indent=1) + "\n")
-    print(json.dumps(out, indent=None if args.json else 1))
+        found = by_table(args.names or TABLES, lambda name: one(name, effort, args.seed), save)
+    show(found, args.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,24 @@ def rounded(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return None if np.isnan(value) else float(f"{value:.4g}")
     return value
+
+
+def by_table(names: Iterable[str], one: Callable[[str], Any], save: Path | None) -> dict[str, Any]:
+    """What a benchmark finds on each table, rounded.
+
+    Args:
+        names: of tables.
+        one: runs one of them.
+        save: a JSON file that keeps each finished table beside what it has of others; None: nothing is kept.
+    """
+    out: dict[str, Any] = {}
+    for name in names:
+        out[name] = rounded(one(name))
+        if save is not None:
+            save.parent.mkdir(parents=True, exist_ok=True)
+            kept = json.loads(save.read_text()) if save.exists() else {}
+            save.write_text(json.dumps(kept | {name: out[name]}, indent=1) + "\n")
+    return out
 
 
 def show(found: dict[str, Any], as_json: bool) -> None:

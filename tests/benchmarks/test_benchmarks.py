@@ -205,8 +205,12 @@ def test_questions(tables: None) -> None:
     assert set(found["costs"]) == set(found["ways"])
 
 
-def test_choosing() -> None:
-    found = run("choosing", "digits")["digits"]
+def test_choosing(tmp_path: Path) -> None:
+    kept = tmp_path / "results" / "choosing.json"
+    kept.parent.mkdir()
+    kept.write_text('{"heart": {"settings": "of a run before"}}')
+    found = run("choosing", "digits", "--save", str(kept.parent))["digits"]
+    assert json.loads(kept.read_text()) == {"heart": {"settings": "of a run before"}, "digits": found}
     assert "cohorts of 10, noise 0.1, dissent 2" in found["settings"]
     for one in found["settings"].values():
         assert 0 <= one["membership_auc"]["value"] <= 1

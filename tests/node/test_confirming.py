@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -186,6 +187,53 @@ def test_a_restart_keeps_verdicts_and_gives_the_answer_that_a_fit_from_scratch_g
     assert again == anew
     assert verdicts(again) == verdicts(between)
     assert verdicts(again)[identity("liar").id.hex()] == "contradicted"
+
+
+#: Opens a node in a process of its own, asks, and tells everything to the last digit.
+ANSWER = """
+import json, sys
+from node.making import *
+from node.test_confirming import QUESTION, state_of
+
+with Node(schema_of(OutcomeKind[sys.argv[2]]), data_dir=sys.argv[1], clock=Clock()) as node:
+    told = node.ask(QUESTION, explain=True).to_dict()
+    print(json.dumps({"trust": state_of(node).to_bytes().hex(), "insight": told}))
+"""
+
+
+@KIND
+def test_another_process_elects_the_same_to_the_last_digit(kind: OutcomeKind, tmp_path: Path) -> None:
+    """Neither the order of hashes nor anything that one process remembers is part of an election."""
+    schema = schema_of(kind)
+    with Node(schema, data_dir=tmp_path, clock=Clock()) as node:
+        node.observe(table_of(kind, "north", 60), case="case")
+        assert node.receive(packets_of_others(schema, kind)) == {}
+        for case, conditions, outcome in cases_of(kind, 4):
+            node.ask(conditions, case_id=case)
+            assert node.confirm(case, outcome) is Noted.CONFIRMED
+        trust = state_of(node).to_bytes().hex()
+        node._asker.refit()
+        anew = node.ask(QUESTION, explain=True).to_dict()
+    told = []
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", ANSWER, str(tmp_path), kind.name],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=TESTS,
+            env={**os.environ, "PYTHONPATH": _path(), "PYTHONHASHSEED": seed},
+        )
+        told.append(json.loads(done.stdout))
+    assert told[0] == told[1]
+    assert told[0]["trust"] == trust
+    assert told[0]["insight"] == json.loads(json.dumps(anew))
+    assert len(anew["explanation"]["nodes"]) >= 3
+
+
+def _path() -> str:
+    """Where a process of its own finds these tests, and what this one finds."""
+    return os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 
 
 @KIND
@@ -399,7 +447,7 @@ def test_a_killed_node_has_scored_what_it_confirmed(tmp_path: Path) -> None:
             stdout=subprocess.PIPE,
             text=True,
             cwd=TESTS,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            env={**os.environ, "PYTHONPATH": _path()},
         )
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
