@@ -6,7 +6,7 @@ import math
 import pytest
 from scipy import stats
 
-from outroute.trial import Verdict, difference
+from outroute.trial import Verdict, counted, difference
 from outroute.trial.intervals import MARGINS, relative_margin
 
 
@@ -66,3 +66,10 @@ def test_too_few_repeats_decide_nothing() -> None:
 def test_margins_are_absolute_except_for_the_absolute_error() -> None:
     assert relative_margin("auc", MARGINS, 0.8) == 0.01
     assert relative_margin("mae", MARGINS, 50.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("found", "of"), [(0, 4), (4, 4), (1, 1), (50, 100), (54, 60), (7, 9)])
+def test_a_counted_share_has_the_exact_interval(found: int, of: int) -> None:
+    theirs = stats.binomtest(found, of).proportion_ci(0.95, method="exact")
+    assert counted(found, of) == pytest.approx((theirs.low, theirs.high))
+    assert counted(0, 0) == (0.0, 1.0)

@@ -242,6 +242,19 @@ def test_the_verdict_is_that_of_the_rule(plan: Plan, shares: tuple[float, float,
     assert by_method[GOSSIP] == pytest.approx(shares[1], abs=0.01)
 
 
+def test_figures_have_the_interval_of_what_was_counted_and_say_what_is_not_in_it(plan: Plan) -> None:
+    found = WALL.conclude(plan, results(1.0, 0.5, 0.0))
+    bounds = {score.method: (score.low, score.high) for score in found.scores}
+    assert bounds[OURS] == pytest.approx((0.025 ** (1 / 10), 1.0))  # all of the ten packets that a newcomer looks for
+    assert bounds[GOSSIP] == pytest.approx((0.398, 0.602), abs=5e-4)  # 50 of 100, from Clopper-Pearson tables
+    assert bounds[FLOWER] == pytest.approx((0.0, 0.602), abs=5e-4)  # none of 4
+    assert "gossip averaging 50% (40% to 60%)" in found.verdict
+    assert any("struck once" in note for note in found.notes)
+    pauses = [one for part in found.parts for one in part.scores if one.metric == "longest pause, s"]
+    assert pauses
+    assert all(one.low is None for one in pauses)
+
+
 def test_a_newcomer_that_finds_less_counts_against_us(plan: Plan) -> None:
     assert WALL.conclude(plan, results(1.0, 1.0, 0.0, new=0.4)).winner is Winner.FEDERATED
 

@@ -14,8 +14,8 @@ import pytest
 from outroute.schema import Outcome, OutcomeKind
 from outroute.walls.base import Plan, Winner
 from outroute.walls.inversion import WALL
+from outroute.walls.inversion_scores import EXACT
 from outroute.walls.inversion_sides import Bench, strips
-from outroute.walls.inversion_verdict import EXACT
 
 from .making import table
 
@@ -30,7 +30,7 @@ def measured(
     """A leak and a worth as steps keep them: twenty splits around a mean."""
     jitter = np.tile([-0.001, 0.001], 10)
     area = {"value": member, "low": member - 0.02, "high": member + 0.02}
-    naming = {"named": named, "chance": chance, "advantage": (named - chance) / (1 - chance)}
+    naming = {"named": named, "chance": chance, "members": 60, "advantage": (named - chance) / (1 - chance)}
     leak = {
         "membership": {"likelihood_ratio": {"auc": area}},
         "naming": naming,
@@ -83,6 +83,30 @@ def test_the_verdict_follows_the_rule(
     assert found.winner is winner
     assert found.verdict
     assert found.change
+
+
+def test_figures_carry_their_intervals() -> None:
+    asked = plan(repeats=20)
+    one, other, *_ = Bench(asked).methods
+    by_name, name_worth = measured(0.9, named=0.9)
+    by_score, _ = measured(0.9, member=0.75)
+    done = {
+        f"leak/{one.key}": by_name,
+        f"worth/{one.key}": name_worth,
+        f"leak/{other.key}": by_score,
+    }
+    found = {(score.method, score.metric): score for score in WALL.conclude(asked, done).scores}
+    named = found[one.name, "named from a list"]
+    assert (named.low, named.high) == pytest.approx((0.795, 0.962), abs=5e-4)  # 54 of 60, from Clopper-Pearson tables
+    leak = found[one.name, "leak (0 to 1)"]
+    assert (leak.low, leak.high) == pytest.approx((2 * 0.795 - 1, 2 * 0.962 - 1), abs=1e-3)
+    leak = found[other.name, "leak (0 to 1)"]
+    assert (leak.low, leak.value, leak.high) == pytest.approx((0.46, 0.5, 0.54))
+    area = found[one.name, "AUC"]
+    assert area.low is not None
+    assert area.high is not None
+    half = 2.0930 * ((1 / 20 + 3 / 7) * 1e-6 * 20 / 19) ** 0.5  # t(19, 0.975), Nadeau and Bengio
+    assert (area.low, area.high) == pytest.approx((0.9 - half, 0.9 + half), abs=1e-6)
 
 
 def test_a_run_that_was_stopped_still_says_what_it_has() -> None:

@@ -7,7 +7,7 @@ their intervals, and what left every site.
 from __future__ import annotations
 
 from outroute.trial.fold import Answer, Cases, Fold, Method, Rows, SiteOut
-from outroute.trial.intervals import LEVEL, MARGINS, MIN_REPEATS, Difference, Verdict, difference
+from outroute.trial.intervals import LEVEL, MARGINS, MIN_REPEATS, Difference, Verdict, counted, difference
 from outroute.trial.metrics import MIN_PER_CLASS, score
 from outroute.trial.opponents import (
     Named,
@@ -50,6 +50,7 @@ __all__ = [
     "SiteSize",
     "Split",
     "Verdict",
+    "counted",
     "demo_opponents",
     "difference",
     "fedavg",

@@ -11,7 +11,7 @@ import numpy as np
 
 from outroute.trial.metrics import HIGHER_IS_BETTER
 
-__all__ = ["LEVEL", "MARGINS", "MIN_REPEATS", "Difference", "Verdict", "difference", "relative_margin"]
+__all__ = ["LEVEL", "MARGINS", "MIN_REPEATS", "Difference", "Verdict", "counted", "difference", "relative_margin"]
 
 LEVEL = 0.95
 """Coverage that the intervals aim at."""
@@ -131,3 +131,24 @@ def difference(
     else:
         verdict = Verdict.UNDECIDED
     return Difference(mean=mean, se=se, low=low, high=high, margin=margin, verdict=verdict, repeats=count)
+
+
+def counted(found: int, of: int, level: float = LEVEL) -> tuple[float, float]:
+    """Exact interval of a share that was counted: `found` of `of` cases that do not depend on each other.
+
+    Args:
+        found: from 0 to `of`.
+        of: how many cases; 0 tells nothing (0 to 1).
+        level: coverage, at least.
+
+    Source: Clopper and Pearson, The use of confidence or fiducial limits illustrated in the case of the binomial,
+    Biometrika 26 (1934).
+    """
+    from scipy.special import betaincinv
+
+    if of < 1:
+        return 0.0, 1.0
+    tail = (1 - level) / 2
+    low = float(betaincinv(found, of - found + 1, tail)) if found > 0 else 0.0
+    high = float(betaincinv(found + 1, of - found, 1 - tail)) if found < of else 1.0
+    return low, high

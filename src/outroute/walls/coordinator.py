@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from outroute.trial import counted
 from outroute.walls import coordinator_blows as blows
 from outroute.walls import coordinator_coupling as coupling
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Step, Winner
@@ -16,6 +17,10 @@ __all__ = ["MARGIN", "WALL", "Coordinator"]
 MARGIN = 0.05
 """Share of the work; a smaller difference counts as none."""
 OURS, FLOWER, GOSSIP = "outcome routing", "Flower (server and clients)", "gossip averaging"
+COUNTED = (
+    "intervals count pieces of work (exact, Clopper-Pearson): of those expected at the pace before the blow, each was "
+    "done or not. Every blow was struck once: how blows differ from each other is not in them, and pauses have none"
+)
 STEPS = {
     OURS: ("network",),
     GOSSIP: ("gossip",),
@@ -99,7 +104,7 @@ class Coordinator:
         struck = {method: found for method, found in struck.items() if found}
         worst = {method: min(one["share"] for one in found) for method, found in struck.items()}
         winner, verdict = _decided(struck, worst)
-        notes = []
+        notes = [COUNTED]
         if plan.quick:
             notes.append(
                 "with --quick only what was started first is killed, nothing is restarted, and models all agree"
@@ -123,9 +128,11 @@ class Coordinator:
                     method=method,
                     metric="share of work after the worst blow",
                     value=share,
+                    low=_interval(_worst(struck[method]))[0],
+                    high=_interval(_worst(struck[method]))[1],
                     ours=method == OURS,
                     higher_is_better=True,
-                    note=min(struck[method], key=lambda one: float(one["share"]))["what"],
+                    note=_worst(struck[method])["what"],
                 )
                 for method, share in worst.items()
             ],
@@ -149,8 +156,24 @@ def _blows(done: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> list[M
         new = done.get(key, {}).get("newcomer")
         if new is not None:
             what = "a node that knows nothing joins after all blows"
-            found.append({"name": "newcomer", "what": what, "share": new["share"], "expected": new["packets_before"]})
+            counts = "packets" if new["answered"] >= new["answered_before"] else "answered"
+            found.append(
+                {
+                    "name": "newcomer",
+                    "what": what,
+                    "share": new["share"],
+                    "done": new[counts],
+                    "of": new[f"{counts}_before"],
+                    "expected": new["packets_before"],
+                }
+            )
     return found
+
+
+def _interval(one: Mapping[str, Any]) -> tuple[float, float]:
+    """Of a blow's share: exact, of pieces of work each of which was done or not."""
+    of = max(round(float(one.get("of", one["expected"]))), 1)
+    return counted(min(int(one["done"]), of), of)
 
 
 def _decided(struck: Mapping[str, Sequence[Mapping[str, Any]]], worst: Mapping[str, float]) -> tuple[Winner, str]:
@@ -161,7 +184,7 @@ def _decided(struck: Mapping[str, Sequence[Mapping[str, Any]]], worst: Mapping[s
     best = max(others, key=lambda method: (worst[method], method == GOSSIP))
     piece = max(1 / max(float(one["expected"]), 1.0) for method in (OURS, best) for one in struck[method])
     gap = worst[OURS] - worst[best]
-    figures = "; ".join(f"{method} {share:.0%}" for method, share in worst.items())
+    figures = "; ".join(f"{method} {share:.0%} ({_said(struck[method])})" for method, share in worst.items())
     what = f"Share of the work that went on after the worst blow: {figures}."
     if abs(gap) <= max(MARGIN, piece):
         return Winner.TIE, (
@@ -172,6 +195,16 @@ def _decided(struck: Mapping[str, Sequence[Mapping[str, Any]]], worst: Mapping[s
     if gap > 0:
         return Winner.OUTROUTE, f"{what} Outcome routing goes on where {best} does not."
     return Winner.FEDERATED, f"{what} Federated learning as {best} stands it better than outcome routing."
+
+
+def _worst(struck: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The blow that left least; of equal ones the one that is known least well."""
+    return min(struck, key=lambda one: (float(one["share"]), _interval(one)[0]))
+
+
+def _said(struck: Sequence[Mapping[str, Any]]) -> str:
+    low, high = _interval(_worst(struck))
+    return f"{low:.0%} to {high:.0%}"
 
 
 def _change(winner: Winner) -> str:
@@ -191,11 +224,14 @@ def _scores(struck: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Score]:
     for method, found in struck.items():
         for one in found:
             new = one["name"] == "newcomer"
+            low, high = _interval(one)
             out.append(
                 Score(
                     method=method,
                     metric="share of packets found" if new else "share of work",
                     value=float(one["share"]),
+                    low=low,
+                    high=high,
                     ours=method == OURS,
                     higher_is_better=True,
                     note=one["what"] if new else f"{one['what']}: {one['done']} of {one['expected']:.1f} expected",

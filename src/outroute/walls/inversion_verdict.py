@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,13 @@ from outroute.audit.accounting import DELTA
 from outroute.audit.utility import TEST_SHARE
 from outroute.trial.intervals import MIN_REPEATS, Difference, Verdict, difference
 from outroute.walls.base import Curve, Figure, Found, Part, Score, Winner
-from outroute.walls.inversion_sides import Bench, Method, mapping_of, strips
+from outroute.walls.inversion_scores import EXACT, MARGIN, READ_OFF, Row, row_of, scores_of
+from outroute.walls.inversion_sides import Bench, mapping_of, strips
 
-__all__ = ["LEAK_MARGIN", "MARGIN", "READ_OFF", "RULE", "conclude"]
+__all__ = ["LEAK_MARGIN", "RULE", "conclude"]
 
-MARGIN = 0.01
-"""AUC: what still counts as equally good."""
 LEAK_MARGIN = 0.1
 """Advantage (from 0 to 1) by which one side must leak less."""
-EXACT = 60.0
-"""Decibel from which a guess is exact (a thousandth of a standard deviation)."""
-READ_OFF = 3.0
-"""Decibel above the best public guess from which values count as read off: half of the squared error."""
 RULE = (
     "Leak of a setting: the largest advantage that an attack reaches, from 0 (chance) to 1: of membership inference "
     "(2 AUC - 1), and of naming members from the list of all candidates ((named - chance) / (1 - chance), 0 where lots "
@@ -41,40 +35,10 @@ RULE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """One method, as far as it was measured."""
-
-    method: Method
-    leak: float | None
-    attack: str
-    membership: Mapping[str, Any] | None
-    naming: Mapping[str, Any] | None
-    values: float | None
-    worth: Mapping[str, Any] | None
-
-    @property
-    def standing(self) -> bool:
-        """Whether it may stand for its side at equal worth."""
-        return (
-            self.method.whole
-            and self.leak is not None
-            and self.worth is not None
-            and self.worth["auc"] is not None
-            and (self.values is None or self.values <= READ_OFF)
-        )
-
-    def auc(self, start: int, step: int) -> float:
-        """Mean AUC over some splits."""
-        assert self.worth is not None
-        some = [v for v in self.worth["splits"][start::step] if v is not None]
-        return float(np.mean(some)) if some else float("nan")
-
-
 def conclude(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> Found:
     """The verdict from the steps that are done."""
     searches = [found for _, found in sorted(mapping_of(done, "search/").items())]
-    rows = [_row(method, done, searches) for method in bench.methods]
+    rows = [row_of(method, done, searches) for method in bench.methods]
     rows = [row for row in rows if row.leak is not None or row.worth is not None]
     budget, first = _equal_epsilon(bench, rows)
     worth, second = _equal_worth(rows)
@@ -86,7 +50,7 @@ def conclude(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> Found:
     return Found(
         verdict=f"{first} {second} {_single(searches)}".strip(),
         winner=winner,
-        scores=[score for row in rows for score in _scores(row)],
+        scores=[score for row in rows for score in scores_of(row)],
         change=_change(winner, rows),
         parts=_parts(bench, rows, searches, done),
         settings={
@@ -104,34 +68,7 @@ def conclude(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> Found:
     )
 
 
-def _row(method: Method, done: Mapping[str, Mapping[str, Any]], searches: Sequence[Mapping[str, Any]]) -> _Row:
-    found = done.get(f"leak/{method.key}")
-    leak, attack, values = None, "", None
-    if found is not None:
-        reached = {}
-        if found["membership"] is not None:
-            reached["membership"] = 2 * found["membership"]["likelihood_ratio"]["auc"]["value"] - 1
-        if found["naming"] is not None:
-            reached["naming"] = found["naming"]["advantage"]
-        if reached:
-            attack = max(reached, key=lambda name: reached[name])
-            leak = max(reached[attack], 0.0)
-        values = found["values_db"]
-    for one in searches:
-        if one["setting"] == method.search and one["rows"]:
-            values = max(row["advantage_db"] for row in one["rows"])
-    return _Row(
-        method=method,
-        leak=leak,
-        attack=attack,
-        membership=None if found is None else found["membership"],
-        naming=None if found is None else found["naming"],
-        values=values,
-        worth=done.get(f"worth/{method.key}"),
-    )
-
-
-def _equal_epsilon(bench: Bench, rows: Sequence[_Row]) -> tuple[Winner, str]:
+def _equal_epsilon(bench: Bench, rows: Sequence[Row]) -> tuple[Winner, str]:
     pair = [
         next((r for r in rows if r.method.ours is ours and r.method.epsilon == bench.plan.epsilon and r.worth), None)
         for ours in (True, False)
@@ -150,7 +87,7 @@ def _equal_epsilon(bench: Bench, rows: Sequence[_Row]) -> tuple[Winner, str]:
     return Winner.TIE, text + ": undecided."
 
 
-def _difference(a: _Row, b: _Row) -> Difference:
+def _difference(a: Row, b: Row) -> Difference:
     assert a.worth is not None
     assert b.worth is not None
     gaps = [
@@ -166,7 +103,7 @@ def _interval(made: Difference) -> str:
     return f"95 % interval {made.low:+.3f} to {made.high:+.3f}"
 
 
-def _equal_worth(rows: Sequence[_Row]) -> tuple[Winner, str]:
+def _equal_worth(rows: Sequence[Row]) -> tuple[Winner, str]:
     standing = [row for row in rows if row.standing and not np.isnan(row.auc(0, 2))]
     if not standing:
         return Winner.TIE, "At equal worth nothing was compared: steps are missing."
@@ -195,7 +132,7 @@ def _equal_worth(rows: Sequence[_Row]) -> tuple[Winner, str]:
     return (Winner.FEDERATED if gap > 0 else Winner.OUTROUTE), text + "."
 
 
-def _apart(a: _Row, b: _Row) -> bool:
+def _apart(a: Row, b: Row) -> bool:
     if a.attack != "membership" or b.attack != "membership":
         return True
     assert a.membership is not None
@@ -213,7 +150,7 @@ def _single(searches: Sequence[Mapping[str, Any]]) -> str:
     return f"An update made from one record gives it away {text} ({best['attack']}); so does a packet of one record."
 
 
-def _change(winner: Winner, rows: Sequence[_Row]) -> str:
+def _change(winner: Winner, rows: Sequence[Row]) -> str:
     noisy = [row.method.name for row in rows if not row.method.ours and row.method.epsilon]
     if winner is Winner.FEDERATED:
         return (
@@ -229,53 +166,9 @@ def _change(winner: Winner, rows: Sequence[_Row]) -> str:
     return "More splits narrow the intervals; a larger k or a smaller epsilon lowers what leaks and what it is worth."
 
 
-def _scores(row: _Row) -> list[Score]:
-    name, ours, baseline = row.method.name, row.method.ours, not row.method.whole
-    out = []
-    if row.leak is not None:
-        out.append(
-            Score(
-                method=name, metric="leak (0 to 1)", value=row.leak, ours=ours, higher_is_better=False,
-                baseline=baseline, note=f"by {row.attack}",
-            )
-        )  # fmt: skip
-    if row.membership is not None:
-        area = row.membership["likelihood_ratio"]["auc"]
-        out.append(
-            Score(
-                method=name, metric="membership, AUC", value=area["value"], low=area["low"], high=area["high"],
-                ours=ours, higher_is_better=False, baseline=baseline,
-            )
-        )  # fmt: skip
-    if row.naming is not None:
-        out.append(
-            Score(
-                method=name, metric="named from a list", value=row.naming["named"], ours=ours, higher_is_better=False,
-                baseline=baseline, note=f"chance {row.naming['chance']:.2f}",
-            )
-        )  # fmt: skip
-    if row.values is not None:
-        out.append(
-            Score(
-                method=name, metric="values, dB above public", value=min(row.values, EXACT), ours=ours,
-                higher_is_better=False, baseline=baseline, note="values are exact" if row.values >= EXACT else "",
-            )
-        )  # fmt: skip
-    if row.worth is not None and row.worth["auc"] is not None:
-        for metric, better in (("auc", True), ("log_loss", False)):
-            label = "AUC" if metric == "auc" else "log-loss"
-            out.append(
-                Score(
-                    method=name, metric=label, value=row.worth[metric], ours=ours, higher_is_better=better,
-                    baseline=baseline,
-                )
-            )  # fmt: skip
-    return out
-
-
 def _parts(
     bench: Bench,
-    rows: Sequence[_Row],
+    rows: Sequence[Row],
     searches: Sequence[Mapping[str, Any]],
     done: Mapping[str, Mapping[str, Any]],
 ) -> list[Part]:
@@ -320,8 +213,8 @@ def _parts(
     return out
 
 
-def _curves(rows: Sequence[_Row]) -> list[Curve]:
-    lines: dict[tuple[bool, str], list[_Row]] = {}
+def _curves(rows: Sequence[Row]) -> list[Curve]:
+    lines: dict[tuple[bool, str], list[Row]] = {}
     for row in rows:
         if row.leak is not None and row.worth is not None and row.worth["auc"] is not None:
             lines.setdefault((row.method.ours, row.method.line), []).append(row)
@@ -369,6 +262,8 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"federated noise has delta {DELTA:g} besides epsilon, private packets have delta 0; under a lifetime budget "
         "both sides' standard scores come from the declared ranges, since exact moments would be outside of it",
         "private packets use landmarks drawn from the declared ranges; other regions give other figures",
+        "intervals: of membership from the attack's own cases, of members named an exact one, as if each were named or "
+        "not by itself, of AUC over the splits; values and log-loss have none",
     ]
     if bench.effort.repeats < MIN_REPEATS:
         out.append(f"{bench.effort.repeats} splits: intervals need {MIN_REPEATS}")
