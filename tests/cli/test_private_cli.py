@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,10 +148,20 @@ def test_the_budget_and_what_it_forbids(ward: Path) -> None:
     assert after["records"] == {"waiting": 0, "exhausted": 100}
     assert after["most_epsilon_of_one_subject"] == "1"
     assert "1 of 2 made" in invoke("budget", "--node", node).output
+    one = in_json("budget", "--subject", "north-p3", "--node", node)
+    assert one["epsilon"] == {"promised": "1", "spent": "1", "spent_under_predecessors": "0"}
+    assert one["records"] == {"observed": 2, "given": 1, "left": 0}
+    told = invoke("budget", "--subject", "north-p3", "--node", node).output
+    assert "epsilon 1 of 1" in told
+    assert "north-p3" not in told + json.dumps(one)
+    assert "knows nothing" in invoke("budget", "--subject", "nobody", "--node", node, code=1).output
+    both = invoke("budget", "--subject", "a", "--vouch", "--by", "W", "--node", node, code=2)
+    assert "leave out --subject" in both.output
     case = invoke("withdraw", "--case", "north-3", "--by", "W", "--node", node, code=2)
     assert "nothing is taken back because of one case" in case.output
     assert invoke("erase", "north-p3", "--by", "W", "--node", node)
     assert in_json("budget", "--node", node)["subjects"]["erased"] == 1
+    assert in_json("budget", "--subject", "north-p3", "--node", node)["ended"] == "erased"
 
 
 def test_a_copy_has_to_be_vouched_for(ward: Path) -> None:
@@ -196,6 +207,7 @@ def test_a_running_node_tells_its_budget(running: Process, ward: Path) -> None:
     assert in_json("distil", "--node", ward / "live")["packets"] == 12
     found = in_json("budget", "--node", ward / "live")
     assert (found["releases_made"], found["subjects"]["by_records_given"]) == (1, {"1": 100})
+    assert in_json("budget", "--subject", "north-p3", "--node", ward / "live")["records"]["left"] == 0
     with running.client() as client:
         assert isinstance(client, Client)
         assert client.budget() == found

@@ -442,6 +442,10 @@ def test_a_successor_goes_on_where_the_budget_was(tmp_path: Path) -> None:
         made = node.distil()
         assert (made.observations, dict(made.withheld)) == (5, {Reason.SPENT: 20})
         assert node.budget().spent.bound == 20
+        one, late = node.budget_of("person 3"), node.budget_of("person 23")
+        assert (one.epsilon, one.before, one.given, one.left) == (0, 1, 0, 0)  # half of 2 is left, and no whole record
+        assert (late.epsilon, late.before, late.given, late.left) == (2, 0, 1, 0)
+        assert not node.budget_of("nobody").known
     # With twice the records at twice the epsilon each costs the same, and one is left.
     last = private_schema(given={"name": "last", "parent": later.id}, epsilon=Decimal(4), m=2, releases=9)
     moved = migrate(moved.directory, later, last, now=clock.now)
@@ -466,6 +470,9 @@ def test_who_left_without_a_promise_gives_nothing_under_one(tmp_path: Path) -> N
         assert made.withheld[Reason.SPENT] == left
         assert made.observations == 44 - left
         assert node.budget().to_dict()["subjects"]["left_before_without_a_promise"] == left
+        ended = [node.budget_of(case).ended for case in table_of(BINARY, "north", 40)["case"]]
+        assert ended.count("left before without a promise") == left
+        assert set(ended) <= {None, "left before without a promise"}
 
 
 def test_a_promise_is_not_taken_back_by_a_successor(tmp_path: Path) -> None:

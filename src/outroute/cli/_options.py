@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from outroute.errors import DataError
 
 __all__ = [
     "DEFAULT_DIR",
@@ -28,6 +31,7 @@ __all__ = [
     "Subject",
     "Tables",
     "Time",
+    "subject_named",
 ]
 
 DEFAULT_DIR = Path("node")
@@ -89,3 +93,11 @@ SchemaOrDraft = Annotated[
     Path | None,
     typer.Option("--schema", help="A schema; without it, one is drafted from the table.", show_default=False),
 ]
+
+
+def subject_named(text: str) -> str:
+    """A subject's id; '-' is a line of standard input, which keeps it out of the shell's history."""
+    name = sys.stdin.readline().rstrip("\r\n") if text == "-" else text
+    if not name:
+        raise DataError("Name the subject: standard input is empty", code="cli.subject")
+    return name

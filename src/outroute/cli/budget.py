@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from outroute.cli._common import emit_json, handled, out, say, warn, working
+from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, warn, working
 from outroute.cli._node_dir import reach_node, several
-from outroute.cli._options import DEFAULT_DIR, Json, NodeDir
+from outroute.cli._options import DEFAULT_DIR, Json, NodeDir, subject_named
 from outroute.cli._running import RunningNode
 from outroute.errors import DataError
 
@@ -25,6 +26,10 @@ def budget(
     ] = False,
     by: Annotated[
         str | None, typer.Option("--by", help="Who vouches; it stands in the log.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(help="About this subject, as its column names it; '-' reads standard input.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -43,10 +48,19 @@ def budget(
 
     outroute budget --node north
 
+    outroute budget --subject patient-17 --node north
+
     outroute budget --vouch --by "Dr. Weber" --node north
+
+    Exit code 1: --subject, and this node knows nothing about it.
     """
     if vouch != (by is not None):
         raise DataError("--vouch and --by go together: say who vouches", code="budget.by")
+    if subject is not None:
+        if vouch:
+            raise DataError("--vouch is about the whole node: leave out --subject", code="budget.subject")
+        _about(node, subject_named(subject), as_json)
+        return
     with reach_node(node) as opened, working("Adding up"):
         if isinstance(opened, RunningNode):
             found = opened.client.vouch(by=by) if by is not None else opened.client.budget()
@@ -58,6 +72,36 @@ def budget(
     _show(found)
 
 
+def _about(node: Path, subject: str, as_json: bool) -> None:
+    """Tell what one subject has given."""
+    with reach_node(node) as opened:
+        found = (
+            opened.client.budget_of(subject) if isinstance(opened, RunningNode) else opened.budget_of(subject).to_dict()
+        )
+    if as_json:
+        emit_json(found)
+    elif not found["known"]:
+        out.print("This node knows nothing about this subject", highlight=False)
+    else:
+        epsilon, records = found["epsilon"], found["records"]
+        before = epsilon["spent_under_predecessors"]
+        for label, text in (
+            ("spent", f"epsilon {epsilon['spent']} of {epsilon['promised']}"),
+            ("before", "" if before == "0" else f"epsilon {before} under predecessors of the schema"),
+            ("records", f"{records['observed']:,} here, {records['given']:,} in releases"),
+            ("left", f"{several(records['left'], 'record')} may still leave, in all releases to come together"),
+            ("ended", "" if found["ended"] is None else _ENDED[found["ended"]]),
+        ):
+            if text:
+                out.print(f"{label:>13}  {text}", markup=False, highlight=False)
+    if not found["known"]:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+_ENDED = {
+    "erased": "it was erased, and gives nothing more",
+    "left before without a promise": "it left under a predecessor that promised nothing, and gives nothing more",
+}
 _DOUBTS = {
     "copied": "this directory was copied, moved or restored: if nothing was released since, say so with --vouch --by",
     "set back": "an older journal was put back, which lacks releases that were made. Put the newest journal.db back",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from outroute.cli._common import EXIT_PROBLEMS, emit_json, handled, out, say, working
 from outroute.cli._node_dir import reach_node, several
-from outroute.cli._options import DEFAULT_DIR, NO_REASON, By, Json, NodeDir, Reason
+from outroute.cli._options import DEFAULT_DIR, NO_REASON, By, Json, NodeDir, Reason, subject_named
 from outroute.cli._running import RunningNode
 from outroute.errors import DataError
 
@@ -140,9 +139,7 @@ def erase(
 
     Exit code 1: this node knows nothing about this subject.
     """
-    name = sys.stdin.readline().rstrip("\r\n") if subject == "-" else subject
-    if not name:
-        raise DataError("Name the subject: standard input is empty", code="erase.subject")
+    name = subject_named(subject)
     with reach_node(node) as opened, working("Erasing"):
         if isinstance(opened, RunningNode):
             done = opened.client.erase(name, by=by)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from outroute.errors import PrivacyError
 from outroute.schema import Distiller, Migration, Schema, decimal_text
-from outroute.store import Before, Journal, Observed, Promise, Spent
+from outroute.store import Before, Given, Journal, Observed, Promise, Spent, Which
 
-__all__ = ["BudgetReport", "carry_budget", "check_promise", "promise_of"]
+__all__ = ["BudgetReport", "SubjectReport", "carry_budget", "check_promise", "promise_of", "subject_report"]
 
 
 def promise_of(schema: Schema) -> Promise | None:
@@ -89,6 +91,72 @@ class BudgetReport:
     def most_epsilon(self) -> Any:
         """Epsilon that was spent on the subject that gave most records under this schema."""
         return self.promise.epsilon * max(self.spent.given, default=0) / self.promise.m
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectReport:
+    """What one subject has given of its budget, and what is left of it.
+
+    Attributes:
+        promise: what the schema promises.
+        known: whether this node has observed or released anything of it.
+        observed: its records here.
+        given: its records that are in releases under this schema.
+        left: records that it may still give, in all releases to come together.
+        epsilon, before: what that cost it under this schema, and under its predecessors.
+        ended: ``erased`` or ``left before without a promise``: why it gives nothing more, if that is why.
+    """
+
+    promise: Promise
+    known: bool
+    observed: int
+    given: int
+    left: int
+    epsilon: Decimal
+    before: Decimal
+    ended: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the subject is not named in it."""
+        return {
+            "known": self.known,
+            "records": {"observed": self.observed, "given": self.given, "left": self.left},
+            "epsilon": {
+                "promised": decimal_text(self.promise.epsilon),
+                "spent": decimal_text(self.epsilon),
+                "spent_under_predecessors": decimal_text(self.before),
+            },
+            "ended": self.ended,
+        }
+
+
+def subject_report(journal: Journal, schema: Schema, subject: object) -> SubjectReport:
+    """What one subject has given of its budget, and what is left of it.
+
+    Args:
+        journal: the node's.
+        schema: whose distiller is ``private``.
+        subject: as its column names it.
+    """
+    promise = promise_of(schema)
+    assert promise is not None
+    numbers = journal.subject_numbers(subject)
+    seen = sum(
+        int(np.isin(journal.observations(which).subject, numbers).sum()) for which in (Which.KNOWN, Which.WAITING)
+    )
+    gave = next((one for number in numbers if (one := journal.budget.given(number, promise)) is not None), None)
+    nothing = Given(records=0, epsilon_before=Fraction(0), left=promise.m, erased=False, gone=False)
+    what = gave or nothing
+    return SubjectReport(
+        promise=promise,
+        known=gave is not None or seen > 0,
+        observed=seen,
+        given=what.records,
+        left=what.left,
+        epsilon=promise.epsilon * what.records / promise.m,
+        before=Decimal(what.epsilon_before.numerator) / what.epsilon_before.denominator,
+        ended="erased" if what.erased else "left before without a promise" if what.gone else None,
+    )
 
 
 def check_promise(old: Schema, new: Schema) -> None:

@@ -16,7 +16,7 @@ from outroute.distill import Grouping, Noise, Observations, Reason, distil_priva
 from outroute.errors import PrivacyError, TransportError
 from outroute.fingerprint import cells
 from outroute.identity import Identity
-from outroute.node.budgeting import BudgetReport, promise_of
+from outroute.node.budgeting import BudgetReport, SubjectReport, promise_of, subject_report
 from outroute.node.emitting import addresses_of
 from outroute.node.governed import Governed
 from outroute.node.portal import run
@@ -191,6 +191,18 @@ class Releasing(Governed):
             waiting=int(able.sum()),
             exhausted=int((~able).sum()),
         )
+
+    def budget_of(self, subject: object) -> SubjectReport:
+        """What one subject has given of its budget, and what is left of it.
+
+        Args:
+            subject: as its column names it.
+
+        Raises:
+            PrivacyError: ``privacy.distiller``, the schema promises nothing that could be spent.
+        """
+        plan_of(self.schema)
+        return subject_report(self._journal, self.schema, subject)
 
     def vouch(self, *, by: str) -> BudgetReport:
         """Vouch that nothing was released since a backup was made, or by another copy of this directory.

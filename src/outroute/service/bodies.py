@@ -176,6 +176,12 @@ class Correct(_Body):
     reason: Text = "a correction"
 
 
+class Subject(_Body):
+    """Whom it is about."""
+
+    subject: Id
+
+
 class Erase(_Body):
     """Whom to erase."""
 

@@ -273,6 +273,10 @@ class Client:
         """What was spent of the differential privacy that the schema promises, and what is left."""
         return dict(self._call("GET", "/budget"))
 
+    def budget_of(self, subject: str) -> dict[str, Any]:
+        """What one subject has given of its budget, and what is left of it."""
+        return dict(self._call("POST", "/budget/subject", {"subject": subject}))
+
     def vouch(self, *, by: str) -> dict[str, Any]:
         """Vouch that nothing was released since a backup; the budget afterwards."""
         return dict(self._call("POST", "/budget/vouch", {"by": by}))

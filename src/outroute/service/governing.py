@@ -41,6 +41,12 @@ def _budget_routes(app: FastAPI, living: LivingNode) -> None:
         with living.looking() as node:
             return node.budget().to_dict()
 
+    @app.post("/budget/subject", tags=["what leaves"])
+    def budget_of(body: bodies.Subject) -> dict[str, Any]:
+        """What one subject has given of its budget, and what is left of it. A body, so that no log holds its name."""
+        with living.looking() as node:
+            return node.budget_of(body.subject).to_dict()
+
     @app.post("/budget/vouch", tags=["what leaves"])
     def vouch(body: bodies.Vouch) -> dict[str, Any]:
         """Vouch that nothing was released since a backup was made, or by another copy of this directory."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outroute.store.budget import COUNT_FILE, Before, Budget, Doubt, Promise, Spent
+from outroute.store.budget import COUNT_FILE, Before, Budget, Doubt, Given, Promise, Spent
 from outroute.store.journal import Journal, Noted, Observed, Question, Which
 from outroute.store.keys import former_identities, load_identity
 from outroute.store.log import NAMED, AuditLog, Entry, Event, Problem, verify_lines
@@ -26,6 +26,7 @@ __all__ = [
     "Entry",
     "Erased",
     "Event",
+    "Given",
     "Fetched",
     "Journal",
     "Kind",

@@ -30,7 +30,7 @@ from outroute.store.outgoing import operator_text
 if TYPE_CHECKING:
     from outroute.store.database import Database
 
-__all__ = ["COUNT_FILE", "Before", "Budget", "Doubt", "Promise", "Spent", "budget_layout", "erase_budget"]
+__all__ = ["COUNT_FILE", "Before", "Budget", "Doubt", "Given", "Promise", "Spent", "budget_layout", "erase_budget"]
 
 COUNT_FILE = "releases.count"
 """Beside the journal: how many releases were made, so that an older journal put back is found out."""
@@ -118,6 +118,25 @@ class Spent:
         return self.releases + sum(one.releases for one in self.before)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What one subject has given.
+
+    Attributes:
+        records: under this schema.
+        epsilon_before: what it cost the subject under predecessors of the schema.
+        left: records that it may still give.
+        erased: it was erased.
+        gone: something of it left under a predecessor that promised nothing.
+    """
+
+    records: int
+    epsilon_before: Fraction
+    left: int
+    erased: bool
+    gone: bool
+
+
 def budget_layout(connection: sqlite3.Connection) -> None:
     """Layout 3 to 4: releases, and what subjects gave."""
     connection.execute(
@@ -181,6 +200,28 @@ class Budget:
             rows = connection.execute("SELECT subject, records, epsilon, delta FROM spent").fetchall()
         known = {row[0]: _allowed(promise, row[2], row[3]) - row[1] for row in rows}
         return np.array([max(known.get(one, promise.m), 0) for one in subjects.tolist()], dtype=np.int64)
+
+    def given(self, subject: int, promise: Promise) -> Given | None:
+        """What one subject has given; None where it gave nothing, nor was erased.
+
+        Args:
+            subject: as observations have it.
+            promise: the schema's.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(
+                "SELECT records, epsilon, delta FROM spent WHERE subject = ?", (subject,)
+            ).fetchone()
+        if row is None:
+            return None
+        records, epsilon, delta = row
+        return Given(
+            records=records if records < GONE else 0,
+            epsilon_before=Fraction(epsilon, EPSILON_UNITS),
+            left=max(_allowed(promise, epsilon, delta) - records, 0),
+            erased=records >= ERASED,
+            gone=GONE <= records < ERASED,
+        )
 
     def ranges(self) -> NDArray[np.int64]:
         """First number in the outbox, number of packets, and epoch of each release, int64 ``[n, 3]``."""

@@ -289,6 +289,10 @@ class Journal:
         with self._database.reading() as connection:
             return erasing.subject_packets(connection, self._subjects(subject))
 
+    def subject_numbers(self, subject: object) -> list[int]:
+        """What observations may call a subject: by its own id, and by its case's where each case is a subject."""
+        return self._subjects(subject)
+
     def erase(
         self,
         subject: object,
