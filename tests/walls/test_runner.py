@@ -226,6 +226,50 @@ def test_every_wall_is_there_or_says_in_one_line_what_to_install(name: str) -> N
     assert set(TITLES) == set(NAMES)
 
 
+WALL_KEYS = {
+    "question", "rule", "status", "reason", "verdict", "winner", "scores", "change", "parts", "settings", "notes",
+    "seconds", "steps",
+}  # fmt: skip
+
+
+def test_every_wall_has_the_same_keys_whatever_became_of_it(tmp_path: Path) -> None:
+    def stop(key: str) -> None:
+        if key == "step/1":
+            raise KeyboardInterrupt
+
+    def lacks(name: str) -> Counting:
+        if name == "inversion":
+            raise CannotRunError("'torch' is not installed", code="extra.walls")
+        return walls[name]
+
+    def fails(key: str) -> None:
+        raise ZeroDivisionError
+
+    several = Counting("noniid")
+    several.one_site = False
+    walls = {
+        "noniid": several,
+        "communication": Counting("communication", before=fails),
+        "byzantine": Counting("byzantine", before=stop),
+        "coordinator": Counting("coordinator"),
+    }
+    plan = plan_of(dataset=table(sites=1))
+    done = run(plan, NAMES, State(tmp_path, digest_of(plan)), loader=lacks)
+    found = to_json(plan, done, digest="x", command="y", seconds=1.0)["walls"]
+    assert [found[name]["status"] for name in NAMES] == ["skipped", "skipped", "failed", "partial", "stopped"]
+    for name in NAMES:
+        assert set(found[name]) == WALL_KEYS
+        assert found[name]["question"].endswith("?")
+        assert found[name]["rule"]
+        assert isinstance(found[name]["seconds"], float)
+        for score in found[name]["scores"]:
+            assert {"method", "metric", "value", "low", "high"} <= set(score)
+        if found[name]["status"] != "partial":
+            assert (found[name]["winner"], found[name]["verdict"], found[name]["scores"]) == (None, None, [])
+            assert found[name]["reason"]
+    assert found["byzantine"]["winner"] in ("outroute", "federated", "tie")
+
+
 def test_federated_learning_stands_first(tmp_path: Path) -> None:
     walls = [
         Counting("inversion", winner=Winner.OUTROUTE),

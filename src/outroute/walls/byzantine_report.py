@@ -300,8 +300,7 @@ def _notes(figures: Figures, share: int, shares: Sequence[int]) -> list[str]:
     tried = figures.attacks()
     if len(tried) < len(ADVERSARIES):
         notes.append(
-            f"the worst of {len(tried)} attacks ({', '.join(tried)}) of {len(ADVERSARIES)} that are known: --attacks "
-            "all tries every one"
+            f"{len(tried)} of {len(ADVERSARIES)} attacks were tried ({', '.join(tried)}): --attacks all tries every one"
         )
     if "sybils" in tried:
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import time
@@ -15,7 +16,7 @@ from outroute.errors import OutrouteError
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Wall
 from outroute.walls.state import State
 
-__all__ = ["FLUKE", "NAMES", "Outcome", "Run", "Status", "Watch", "load", "missing_text", "run"]
+__all__ = ["FLUKE", "NAMES", "Outcome", "Run", "Status", "Watch", "load", "missing_text", "named", "run"]
 
 NAMES = ("inversion", "noniid", "communication", "byzantine", "coordinator")
 """The five walls, in the order in which they are run and shown."""
@@ -108,16 +109,26 @@ def missing_text(module: str) -> str:
     )
 
 
-def load(name: str) -> Wall:
-    """A wall by its name, imported now.
+def named(name: str) -> Wall:
+    """A wall by its name, imported now, whether or not it can be run here.
 
     Raises:
-        CannotRunError: a library that it needs is not installed.
+        CannotRunError: not even its question can be told without a library that is not installed.
     """
     try:
         wall: Wall = importlib.import_module(f"outroute.walls.{name}").WALL
     except ModuleNotFoundError as error:
         raise CannotRunError(missing_text(str(error.name)), code="extra.walls") from error
+    return wall
+
+
+def load(name: str) -> Wall:
+    """The same, ready to run.
+
+    Raises:
+        CannotRunError: a library that it needs is not installed.
+    """
+    wall = named(name)
     for need in wall.needs:
         if importlib.util.find_spec(need.partition(".")[0]) is None:
             raise CannotRunError(missing_text(need), code="extra.walls")
@@ -195,6 +206,9 @@ def _prepare(plan: Plan, name: str, loader: Callable[[str], Wall]) -> _Work:
         work.status, work.reason = Status.SKIPPED, str(error)
     except OutrouteError as error:
         work.status, work.reason = Status.FAILED, str(error)
+    if work.wall is None:  # what it asks, and by which rule, is told all the same
+        with contextlib.suppress(CannotRunError):
+            work.wall = named(name)
     return work
 
 
