@@ -304,11 +304,35 @@ async def test_a_connection_that_begins_while_the_link_closes_is_shut(
         pair.bert._server.close()  # type: ignore[union-attr]
         monkeypatch.setattr(pair.bert, "_accept", meanwhile)
         pair.where = await pair.bert.listen()
-        reader, writer = await pair.stranger()
         async with asyncio.timeout(20):
-            assert await reader.read(10) == b""
-        writer.transport.abort()
+            with pytest.raises((ConnectionError, ssl.SSLError)):
+                await pair.stranger()
         await asyncio.gather(*closing)
+
+
+@asynchronous
+async def test_who_never_finishes_the_handshake_of_tls_is_counted_and_shut_with_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tls_module, "CALLERS_MOST", 2)
+    async with Pair() as pair, asyncio.timeout(60):
+        host, port = str(pair.where).split(":")
+        lines = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        for _, writer in lines:
+            writer.write(b"\x16\x03\x01\x02\x00\x01")  # of a ClientHello no more than this
+        while len(pair.bert._tasks) < 2:
+            await asyncio.sleep(0.01)
+        one_more, ending = await asyncio.open_connection(host, int(port))
+        with contextlib.suppress(ConnectionResetError):
+            assert await one_more.read(10) == b""
+        ending.transport.abort()
+        assert pair.bert.dropped["full"] == 1
+        assert len(pair.bert._tasks) == 2
+        await pair.bert.close()
+        for reader, writer in lines:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read(10) == b""
+            writer.transport.abort()
 
 
 @asynchronous

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -101,6 +102,7 @@ class TlsLink(LinkBase):
         super().__init__(identity, handle=handle, endpoint_of=endpoint_of, secrets=secrets, admit=admit, credit=credit)
         self._client = client_context()
         self._server: asyncio.Server | None = None
+        self._context: ssl.SSLContext | None = None
         self._certificate = b""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -112,11 +114,11 @@ class TlsLink(LinkBase):
         Raises:
             TransportError: the address cannot be used.
         """
-        context, self._certificate = server_context()
+        self._context, self._certificate = server_context()
         try:
-            self._server = await asyncio.start_server(
-                self._accept, host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_SECONDS, limit=FRAME_BYTES
-            )
+            # TLS begins in `_serve`: a server that speaks it knows of nobody whose handshake is under way, neither to
+            # count nor to end them.
+            self._server = await asyncio.start_server(self._accept, host, port, limit=FRAME_BYTES)
         except OSError as error:
             raise TransportError(
                 f"cannot listen on {host}:{port} ({error.strerror or error}): choose another address or port",
@@ -125,9 +127,10 @@ class TlsLink(LinkBase):
         return f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed:  # its handshake was under way when the link was closed
+        if self._closed:  # it was waiting to be taken when the link was closed
             _shut(writer)
             return
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # what comes first is for TLS
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -141,6 +144,8 @@ class TlsLink(LinkBase):
             if len(self._tasks) > CALLERS_MOST:
                 self.dropped["full"] += 1
                 return
+            assert self._context is not None
+            await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 reply, key = self.greet(await reader.readexactly(HELLO_BYTES), self._certificate)
                 writer.write(reply)
