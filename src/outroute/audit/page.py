@@ -86,7 +86,8 @@ def render(found: Mapping[str, Any]) -> str:
         _figure(_bars(naming, None, "share of members that are named", (0.0, 1.02))),
         _table(("side", "setting", "members named", "names that are right", "chance"), naming),
         "<h2>A record's values</h2>",
-        "<p>Errors in standard deviations of a field; decibel above the best guess that knows only public statistics. "
+        "<p>Errors in standard deviations of a field; decibel above the best guess that knows only public statistics: "
+        "+6 is half its error, 0 nothing gained. "
         "&ldquo;Exact&rdquo; is 60 decibel or more.</p>",
         _figure(_bars(values, 0.0, "decibel above the best public guess (cut at 60)", (-8, 62))),
         _table(("side", "setting", "attack", "error", "best public guess", "above it"), values),

@@ -130,8 +130,8 @@ def reconstruction_rows(found: Values) -> list[Row]:
     return out
 
 
-def _decibel(value: float) -> str:
-    return "exact" if value >= 60 else f"{value:+.1f} dB"
+def _decibel(value: float, digits: int = 1) -> str:
+    return "exact" if value >= 60 else f"{value:+.{digits}f} dB"
 
 
 def other_rows(found: Values) -> list[tuple[str, str, str]]:
@@ -148,9 +148,10 @@ def other_rows(found: Values) -> list[tuple[str, str, str]]:
                 (
                     "attributes",
                     setting,
-                    f"{one['gain_db']:+.2f} dB for people in packets, {one['gain_others_db']:+.2f} dB for others; "
-                    f"most: {one['worst_field']} {one['worst_gain_db']:+.2f} dB; outcome "
-                    f"{one['outcome_gain_db']:+.2f} dB",
+                    f"{_decibel(one['gain_db'], 2)} for people in packets, "
+                    f"{_decibel(one['gain_others_db'], 2)} for others; "
+                    f"most: {one['worst_field']} {_decibel(one['worst_gain_db'], 2)}; outcome "
+                    f"{_decibel(one['outcome_gain_db'], 2)}",
                 )
             )
         one = of["sequence"]

@@ -36,7 +36,7 @@ def show_audit(found: Mapping[str, Any]) -> None:
         reading.naming_rows(found),
     )
     _table(
-        "A record's values (errors in standard deviations)",
+        "A record's values (errors in standard deviations; +6 dB halves the error of the best public guess)",
         ("attack", "error", "best public guess", "above it"),
         reading.reconstruction_rows(found),
     )
@@ -46,7 +46,8 @@ def show_audit(found: Mapping[str, Any]) -> None:
     for row in reading.other_rows(found):
         table.add_row(*row)
     print_table(table)
-    for text in (*reading.sentences(found), *(f"Note: {note}." for note in found["notes"])):
+    notes = (f"Note: {note}" if note.endswith((".", "?")) else f"Note: {note}." for note in found["notes"])
+    for text in (*reading.sentences(found), *notes):
         out.print(text, markup=False, highlight=False)
 
 

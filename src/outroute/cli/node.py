@@ -316,7 +316,12 @@ def confirm(
 
     outroute confirm visit-17 yes --node north
 
-    Exit code 1: this node knows no such case.
+    It is a record of this node's own from then on. What calculations had said
+    of the case, if it was asked with --case, is scored, and the next answer
+    weighs them by it.
+
+    Exit code 1: this node knows no such case, or it is in a packet with
+    another outcome.
     """
     from outroute.store import Noted
 
@@ -324,7 +329,7 @@ def confirm(
         _check_outcome(opened.schema.outcome, outcome)
         noted = opened.confirm(case, outcome)
     texts = {
-        Noted.CONFIRMED: "noted",
+        Noted.CONFIRMED: "noted: an own record from now on; what was said of it before is scored, if it was asked",
         Noted.UPDATED: "noted; it replaces the outcome known before",
         Noted.DUPLICATE: "known already",
         Noted.CONFLICT: "this case is in a packet with another outcome; kept aside: see outroute correct",
