@@ -21,7 +21,7 @@ from outroute.trial.federated import federated
 from outroute.trial.opponents import tuned_fedavg
 from outroute.walls import Deployment, Plan, Winner
 from outroute.walls.communication import WALL
-from outroute.walls.communication_model import Costs, crossing, federated_bytes, ours_bytes
+from outroute.walls.communication_model import SECURE, Costs, crossing, federated_bytes, ours_bytes
 from outroute.walls.communication_split import csv_file, measure, one_site, parquet_file
 from outroute.walls.communication_train import CHECKED, METHODS, Memory, eight_bits, largest, signs, train
 from outroute.walls.communication_wire import Relay, line, link
@@ -41,6 +41,11 @@ WIRE: dict[str, Any] = {
     "wire/link": {"fixed": 30.0, "slope": 1.001, "connect": 1_900.0, "frames": []},
     "wire/idle": {"fixed": 0.0, "each": 190.0, "seconds": {}},
     "wire/flower": FLOWER,
+    "wire/secagg": {
+        "up": {"fixed": 3_000.0, "each": 700.0, "slope": 8.0},
+        "down": {"fixed": 3_000.0, "each": 1_000.0, "slope": 4.0},
+        "error": 1e-5,
+    },
 }
 COSTS = Costs.of(WIRE["wire/link"], WIRE["wire/idle"], FLOWER)
 
@@ -87,6 +92,52 @@ def test_flower_sends_what_its_messages_hold_and_more() -> None:
         assert 1.0 <= found[way]["slope"] < 1.1
     assert found["poll"] > 100
     assert found["join"] > 1_000
+
+
+def test_flowers_secure_aggregation_tells_the_server_the_mean_and_nothing_of_anybody() -> None:
+    pytest.importorskip("flwr", reason="needs the extra 'walls'")
+    from outroute.walls.communication_secagg import secure_round
+
+    rng = np.random.default_rng(0)
+    clients = {node: (rng.normal(size=4_000).astype(np.float32), 100 * node) for node in range(1, 5)}
+    found = secure_round(clients)
+    mean = np.average([weights for weights, _ in clients.values()], axis=0, weights=[100, 200, 300, 400])
+    assert np.abs(found.aggregate - mean).max() < 1e-4
+    assert set(found.masked) == set(clients)
+    for node, (weights, _) in clients.items():
+        assert abs(np.corrcoef(found.masked[node], weights)[0, 1]) < 0.06  # 4 / sqrt(4,000)
+        assert found.masked[node].min() >= 0
+        assert found.masked[node].max() > 2**31
+    assert found.up > 8 * 4_000  # integers under a mask take eight bytes each
+    assert found.down > 4 * 4_000
+
+
+def test_the_law_of_secure_aggregation_holds_beyond_what_it_was_taken_from() -> None:
+    pytest.importorskip("flwr", reason="needs the extra 'walls'")
+    from outroute.walls.communication_secagg import measured, secure_round
+
+    law = measured(lambda _: None)
+    assert law["error"] < 1e-4
+    found = secure_round({node: (np.ones(20_000, np.float32), 10) for node in range(1, 13)})
+    for way, sent in (("up", found.up), ("down", found.down)):
+        assert law[way]["fixed"] + 11 * law[way]["each"] + 20_000 * law[way]["slope"] == pytest.approx(sent, rel=0.01)
+
+
+def test_secure_aggregation_is_priced_beside_and_decides_nothing() -> None:
+    done = done_of(packets=20, reach=0)
+    with_it = WALL.conclude(Plan(dataset=table()), done)
+    del done["wire/secagg"]
+    without = WALL.conclude(Plan(dataset=table()), done)
+    assert (with_it.winner, with_it.verdict, with_it.change) == (without.winner, without.verdict, without.change)
+    assert not any("SecAgg" in score.method for score in without.scores)
+    by_method = {score.method: score for score in with_it.scores}
+    secure, plain_one = by_method[SECURE], by_method["federated averaging"]
+    assert secure.baseline
+    assert secure.value is not None
+    assert plain_one.value is not None
+    assert secure.value > plain_one.value
+    metrics = {score.metric for part in with_it.parts for score in part.scores if score.method == SECURE}
+    assert {"1,000 hospitals, MB each", "1,000,000 devices, kB each", "bytes at a node, a year"} <= metrics
 
 
 @pytest.mark.parametrize("compress", [largest, signs])
@@ -264,7 +315,13 @@ def test_a_deployment_that_is_given_decides() -> None:
 
 def test_one_site_has_bytes_only() -> None:
     plan = Plan(dataset=table(sites=1))
-    assert [step.key for step in WALL.steps(plan)] == ["wire/link", "wire/idle", "wire/flower", "own"]
+    assert [step.key for step in WALL.steps(plan)] == [
+        "wire/link",
+        "wire/idle",
+        "wire/flower",
+        "wire/secagg",
+        "own",
+    ]
     own = one_site(plan.dataset, k=5, seed=0, tell=lambda _: None)
     assert own["rows"] == 120
     assert 5 <= own["packets"] <= 24

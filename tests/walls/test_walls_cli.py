@@ -95,8 +95,8 @@ def test_stopped_killed_and_resumed_it_says_what_it_says_in_one_go(visits: Path)
         reports.append(json.loads(out))
         assert json.loads((visits / folder / "report.json").read_text()) == reports[-1]
         assert "<svg" in (visits / folder / "index.html").read_text()
-    assert reports[0]["steps"]["taken"] >= 4
-    assert sum(reports[0]["steps"].values()) == 6
+    assert reports[0]["steps"]["taken"] >= 5
+    assert sum(reports[0]["steps"].values()) == 7
     assert same(reports[0]) == same(reports[1])
     wall = reports[0]["walls"]["communication"]
     assert {"question", "verdict", "winner", "scores", "seconds", "rule", "change", "settings"} <= set(

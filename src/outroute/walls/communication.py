@@ -11,7 +11,15 @@ import numpy as np
 from outroute.errors import DataError
 from outroute.trial import MARGINS, MIN_REPEATS, difference
 from outroute.walls.base import Found, Part, Plan, Score, Step, Tell, Winner
-from outroute.walls.communication_model import SESSION_SECONDS, Costs, amount, crossing, federated_bytes
+from outroute.walls.communication_model import (
+    SECURE,
+    SESSION_SECONDS,
+    Costs,
+    amount,
+    crossing,
+    federated_bytes,
+    secure_bytes,
+)
 from outroute.walls.communication_plan import MODELS, ROUNDS, Needed, deployed, deployment_parts
 from outroute.walls.communication_train import METHODS
 from outroute.walls.communication_views import curve_figure, scores_part, wire_part
@@ -51,7 +59,7 @@ class Communication:
     needs: Sequence[str] = ("flwr", "uvicorn")
 
     def steps(self, plan: Plan) -> Sequence[Step]:
-        """Three of the wire, then one for each split; one site: what its own rows would be."""
+        """Four of the wire, then one for each split; one site: what its own rows would be."""
         idle_sizes = QUICK_IDLE_SIZES if plan.quick else IDLE_SIZES
 
         def link(tell: Tell) -> Mapping[str, Any]:
@@ -69,10 +77,16 @@ class Communication:
 
             return messages(tell)
 
+        def secagg(tell: Tell) -> Mapping[str, Any]:
+            from outroute.walls.communication_secagg import measured
+
+            return measured(tell)
+
         steps = [
             Step(key="wire/link", text="frames of our link", cost=1.0, run=link),
             Step(key="wire/idle", text="members that stay connected", cost=10.0 * len(idle_sizes), run=idle),
             Step(key="wire/flower", text="messages of Flower", cost=6.0, run=flower),
+            Step(key="wire/secagg", text="messages of Flower's secure aggregation", cost=3.0, run=secagg),
         ]
         if len(plan.dataset.sites) < 2:
 
@@ -109,7 +123,7 @@ class Communication:
         lacking = [key for key in ("wire/link", "wire/idle", "wire/flower") if key not in done]
         if lacking or not (splits or "own" in done):
             raise DataError("stopped before anything could be compared; --resume goes on", code="walls.early")
-        costs = Costs.of(done["wire/link"], done["wire/idle"], done["wire/flower"])
+        costs = Costs.of(done["wire/link"], done["wire/idle"], done["wire/flower"], done.get("wire/secagg"))
         if not splits:
             return _of_one_site(plan, costs, done["own"])
         return _of_splits(plan, costs, splits)
@@ -226,6 +240,7 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
             )
             for key in METHODS
         ),
+        *_secure(costs, splits[0], needed.get("fedavg")),
     ]
     return Found(
         verdict=verdict,
@@ -286,6 +301,23 @@ def _needed_text(needed: Needed | None) -> str:
         return "does not reach the target"
     rounds = f"{needed.rounds} round{'s' if needed.rounds != 1 else ''}"
     return f"{rounds}; {amount(needed.flower)} in Flower's own messages"
+
+
+def _secure(costs: Costs, one: Mapping[str, Any], needed: Needed | None) -> list[Score]:
+    """Federated averaging of which the server sees sums only; never the leanest, so it is shown beside."""
+    if needed is None or costs.secure is None:
+        return []
+    spent = secure_bytes(costs, weights=needed.weights, slots=one["slots"], rounds=needed.rounds, nodes=one["sites"])
+    return [
+        Score(
+            method=SECURE,
+            metric="bytes at a site, both ways",
+            value=spent,
+            higher_is_better=False,
+            baseline=True,
+            note="the same rounds; the server sees sums of updates only",
+        )
+    ]
 
 
 def _settings(plan: Plan, splits: int) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from outroute.packet import PACKET_BYTES
 from outroute.store import ANSWER_CAP
 from outroute.transports.frames import FRAME_PACKETS, HEADER_BYTES
 from outroute.trial.routing import LANDMARKS_LEAST, LANDMARKS_MOST, PACKETS_PER_CELL
+from outroute.walls.communication_secagg import MESSAGES
 from outroute.walls.communication_train import METHODS
 
 __all__ = [
     "RECEIPT_BYTES",
+    "SECURE",
     "RUN_BYTES",
     "SESSION_SECONDS",
     "YEAR_DAYS",
@@ -30,6 +32,7 @@ __all__ = [
     "federated_bytes",
     "mean_frames",
     "ours_bytes",
+    "secure_bytes",
 ]
 
 SESSION_SECONDS = 60.0
@@ -40,18 +43,25 @@ RECEIPT_BYTES = 2
 """Of each packet that was handed over."""
 RUN_BYTES = 34
 """Of each cell in a frame that hands packets over."""
+NEIGHBOURS = 20
+"""Clients with which a client shares its keys under SecAgg+, at most: more bear more clients that leave, and send more,
+so that so few favour the federated side."""
+SECURE = "federated averaging with SecAgg+ (Flower)"
+"""Its name for people."""
 ADDRESS_BYTES, ANSWER_BYTES = 32, 70
 """Of each cell in a question, and in an answer besides its packets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What was measured on real connections (``communication_wire``, ``communication_flower``).
+    """What was measured on real connections (``communication_wire``, ``communication_flower``), and of real messages
+    (``communication_secagg``).
 
     Attributes:
         fixed, slope, connect: of our link, bytes for each frame, for each byte of it, and for a connection.
         idle_fixed, idle_each: bytes a second, both ways, of a member of a quiet network: and for each member.
         flower: laws of Flower's messages.
+        secure: laws of those of SecAgg+; None where they were not measured.
     """
 
     fixed: float
@@ -60,9 +70,16 @@ class Costs:
     idle_fixed: float
     idle_each: float
     flower: Mapping[str, Any]
+    secure: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, link: Mapping[str, Any], idle: Mapping[str, Any], flower: Mapping[str, Any]) -> Costs:
+    def of(
+        cls,
+        link: Mapping[str, Any],
+        idle: Mapping[str, Any],
+        flower: Mapping[str, Any],
+        secure: Mapping[str, Any] | None = None,
+    ) -> Costs:
         """From the steps that measured them."""
         return cls(
             fixed=link["fixed"],
@@ -71,6 +88,7 @@ class Costs:
             idle_fixed=idle["fixed"],
             idle_each=idle["each"],
             flower=flower,
+            secure=secure,
         )
 
     def framed(self, frames: float, payload: float) -> float:
@@ -181,6 +199,21 @@ def federated_bytes(
 
     once = law["join"] + (message(moments, moments) if slots else 0.0)
     return float(trainings * (once + rounds * message(up, down)) + law["poll"] * seconds / 3.0)
+
+
+def secure_bytes(
+    costs: Costs, *, weights: float, slots: int, rounds: float, nodes: float, trainings: float = 1.0
+) -> float | None:
+    """Federated averaging under SecAgg+, at one client's line, every message in a frame of our link; None where it was
+    not measured. Arguments as for :func:`federated_bytes`; `nodes` clients in all."""
+    if costs.secure is None:
+        return None
+    near, payload = min(max(nodes - 1, 0), NEIGHBOURS), 0.0
+    for way in ("up", "down"):
+        law = costs.secure[way]
+        payload += law["fixed"] + law["each"] * near + law["slope"] * max(1, round(weights))
+    once = costs.connect + (costs.framed(2, 2 * 3 * 4 * slots) if slots else 0.0)
+    return float(trainings * (once + rounds * costs.framed(2 * MESSAGES, payload)))
 
 
 def crossing(

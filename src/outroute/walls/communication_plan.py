@@ -15,6 +15,7 @@ from outroute.walls.communication_model import (
     DAY_SECONDS,
     RECEIPT_BYTES,
     RUN_BYTES,
+    SECURE,
     YEAR_DAYS,
     Costs,
     Ours,
@@ -22,6 +23,7 @@ from outroute.walls.communication_model import (
     crossing,
     federated_bytes,
     ours_bytes,
+    secure_bytes,
 )
 from outroute.walls.communication_train import METHODS
 from outroute.walls.deployment import Deployment
@@ -121,6 +123,16 @@ def deployed(plan: Plan, costs: Costs, needed: Mapping[str, Needed], *, per_pack
             seconds=d.hours_connected_per_day * 3600.0 * YEAR_DAYS if flower else 0.0,
         )
 
+    secure = None
+    if "fedavg" in needed:
+        secure = secure_bytes(
+            costs,
+            weights=d.parameters or needed["fedavg"].weights,
+            slots=slots,
+            rounds=d.rounds or needed["fedavg"].rounds,
+            nodes=d.nodes,
+            trainings=d.trainings_per_year,
+        )
     theirs = {key: federated(key) for key in needed}
     best = min(theirs, key=lambda key: theirs[key])
     spent = ours()
@@ -141,7 +153,7 @@ def deployed(plan: Plan, costs: Costs, needed: Mapping[str, Needed], *, per_pack
         winner=winner,
         verdict=verdict,
         change=_change(d, best, federated, lambda **changed: ours(**changed).total),
-        scores=_scores(d, spent, theirs, federated),
+        scores=_scores(d, spent, theirs, federated, secure),
         year=lambda **changed: ours(**changed).total,
         apart=lambda **changed: ours(**changed).total - ours(**changed).connected,
         federated=federated,
@@ -183,7 +195,13 @@ def _change(d: Deployment, best: str, federated: Callable[..., float], year: Cal
     return text.strip()
 
 
-def _scores(d: Deployment, spent: Ours, theirs: Mapping[str, float], federated: Callable[..., float]) -> list[Score]:
+def _scores(
+    d: Deployment,
+    spent: Ours,
+    theirs: Mapping[str, float],
+    federated: Callable[..., float],
+    secure: float | None,
+) -> list[Score]:
     def both(method: str, value: float, note: str, *, ours: bool = False, baseline: bool = False) -> list[Score]:
         hours = value / 2 * 8 / 1e6 * (1 / d.upload_mbit + 1 / d.download_mbit) / 3600
         shared = {"method": method, "higher_is_better": False, "ours": ours, "baseline": baseline}
@@ -198,6 +216,8 @@ def _scores(d: Deployment, spent: Ours, theirs: Mapping[str, float], federated: 
     for key, value in theirs.items():
         scores += both(METHODS[key].name, value, "lean: arrays in single frames")
         scores += both(f"{METHODS[key].name}, in Flower", federated(key, flower=True), "with its asking for work")
+    if secure is not None:
+        scores += both(SECURE, secure, "the server sees sums of updates only", baseline=True)
     return scores
 
 
@@ -317,6 +337,9 @@ def _large(plan: Plan, costs: Costs, *, raw_row: float) -> Part:
             rounds = 1 if method.rounds == 1 else LARGE_ROUNDS
             sent = federated_bytes(costs, key=key, weights=LARGE_PARAMETERS, slots=0, rounds=rounds, flower=False)
             add(method.name, metric, sent / 1e6)
+        secure = secure_bytes(costs, weights=LARGE_PARAMETERS, slots=0, rounds=LARGE_ROUNDS, nodes=hospitals)
+        if secure is not None:
+            add(SECURE, metric, secure / 1e6)
         add(rows, metric, raw_row * LARGE_ROWS / 1e6)
     metric = f"{DEVICES:,} devices, kB each"
     packet = PACKET_BYTES + RUN_BYTES + 2 * HEADER_BYTES + RECEIPT_BYTES
@@ -329,6 +352,9 @@ def _large(plan: Plan, costs: Costs, *, raw_row: float) -> Part:
     for key, method in METHODS.items():
         sent = federated_bytes(costs, key=key, weights=LARGE_PARAMETERS, slots=0, rounds=1, flower=False)
         add(method.name, metric, sent / 1e3, note="devices: one round each")
+    secure = secure_bytes(costs, weights=LARGE_PARAMETERS, slots=0, rounds=1, nodes=DEVICES)
+    if secure is not None:
+        add(SECURE, metric, secure / 1e3, note="devices: one round each")
     add(rows, metric, raw_row * k / 1e3)
     return Part(
         title="Large networks, large models",

@@ -142,6 +142,17 @@ def wire_part(costs: Costs, splits: Sequence[Mapping[str, Any]]) -> Part:
         ),
         Score(method="Flower's client joining and leaving", metric="bytes", value=flower["join"]),
     ]
+    if (secure := costs.secure) is not None:
+        each, slope = (secure["up"][name] + secure["down"][name] for name in ("each", "slope"))
+        scores.append(
+            Score(
+                method="a round of Flower's secure aggregation (SecAgg+)",
+                metric="bytes",
+                value=secure["up"]["fixed"] + secure["down"]["fixed"],
+                note=f"four messages each way; {each:,.0f} more for each neighbour, {slope:.0f} for each parameter. "
+                f"The sum is off by {secure['error']:.1e} at most",
+            )
+        )
     if splits:
         topics = sorted({name for one in splits for name in one["ours"]["bytes"]})
         for name in topics:
