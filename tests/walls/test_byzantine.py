@@ -15,7 +15,8 @@ from outroute.simulation import ADVERSARIES
 from outroute.walls import Deployment
 from outroute.walls.base import CannotRunError, Found, Plan, Winner
 from outroute.walls.byzantine import IID, NATURAL, WALL, _dealt, attacks_of, shares_of
-from outroute.walls.byzantine_score import ELECTIONS, LOCAL, NAMED, Figures, decided, paired
+from outroute.walls.byzantine_score import BESIDE, ELECTIONS, LOCAL, NAMED, Figures, decided, paired
+from outroute.walls.opponents import LABELS
 
 from .making import table
 
@@ -175,6 +176,9 @@ def test_both_sides_are_struck(plan: Plan) -> None:
     assert figures.at("no election", "label-flip", 50, "share")[0] > 0.3
     found = WALL.conclude(small, done)
     assert found.settings["attacks"] == list(named)
+    beside = [score for score in found.scores if score.note == "nobody lies"]
+    assert [score.method for score in beside] == [LABELS[name] for name in BESIDE]
+    assert all(score.baseline and score.value is not None for score in beside)
     assert any("60 clients of" in note for note in found.notes)
     assert found.parts
     again = {step.key: step.run(lambda _: None) for step in WALL.steps(small) if step.key.endswith("outroute")}

@@ -47,6 +47,7 @@ WIRE: dict[str, Any] = {
         "error": 1e-5,
     },
 }
+BASELINES = ("majority", "local", "pooled_recal", "pooled_site")
 COSTS = Costs.of(WIRE["wire/link"], WIRE["wire/idle"], FLOWER)
 
 
@@ -249,7 +250,9 @@ def done_of(*, packets: float, reach: int, ours: float = 0.40, theirs: float = 0
                 }
                 for key, method in METHODS.items()
             },
-            "baselines": {name: {"auc": 0.7, "log_loss": 0.6} for name in ("majority", "local", "pooled_recal")},
+            "baselines": {
+                name: {"auc": 0.7, "log_loss": 0.6} for name in ("majority", "local", "pooled_recal", "pooled_site")
+            },
             "raw": {"csv": 2_000.0, "parquet": 6_000.0},
         }
     return done

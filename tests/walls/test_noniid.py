@@ -11,6 +11,7 @@ import pytest
 
 from outroute import trial
 from outroute.datasets.declare import numeric_outcome
+from outroute.errors import DataError
 from outroute.walls import Plan, Winner
 from outroute.walls.noniid import QUICK_REPEATS, SWEEP, WALL, NonIid
 from outroute.walls.noniid_scores import MARGIN, OURS, Splits, verdict
@@ -98,6 +99,24 @@ def test_steps_are_unique_stable_and_end_in_whole_splits() -> None:
     assert sum(key.startswith("split-") for key in quick) == QUICK_REPEATS * 5
     assert not any(key.startswith("divided-") for key in quick)
     assert all(step.cost > 0 for step in WALL.steps(plan()))
+
+
+def test_divisions_are_the_users_where_they_are_asked_for() -> None:
+    asked = plan(quick=True, divisions=("classes:1", "quantity:0.50", "quantity:0.5"))
+    keys = [step.key for step in WALL.steps(asked) if step.key.startswith("divided-")]
+    assert keys == [
+        f"divided-{name}-{i:02d}/all" for name in ("classes-1", "quantity-0.5") for i in range(QUICK_REPEATS)
+    ]
+    done = steps_like({OURS: 0.40, "fedavg": 0.45}, {"fedavg": 0.4}, splits=3)
+    done |= {key.replace("split-", "divided-quantity-0.5-"): of for key, of in done.items()}
+    found = WALL.conclude(asked, done)
+    part = found.parts[-1]
+    assert {score.metric for score in part.scores} == {"as it is", "quantity:0.5"}
+    assert "divided anew (quantity:0.5, 3 splits)" in found.change
+    for text in ("classes:3", "classes:0", "classes:1.5", "dirichlet:inf", "dirichlet:nan", "dirichlet:", "natural"):
+        with pytest.raises(DataError) as error:
+            WALL.steps(plan(divisions=(text,)))
+        assert error.value.code == "walls.partition"
 
 
 def test_what_is_concluded_says_all_figures_and_losses_of_ours_stay() -> None:

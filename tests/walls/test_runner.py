@@ -87,6 +87,7 @@ def test_without_resume_everything_is_measured_anew(tmp_path: Path) -> None:
         {"repeats": 19},
         {"quick": True},
         {"attacks": ("sybils",)},
+        {"divisions": ("iid",)},
         {"deployment": Deployment(nodes=11)},
         {"dataset": table(seed=2)},
         {"dataset": table(n=119)},

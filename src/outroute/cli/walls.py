@@ -93,6 +93,14 @@ def walls(
             show_default=False,
         ),
     ] = None,
+    divide: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="At the wall noniid, also divide the same records over the sites anew: iid, dirichlet:ALPHA, "
+            "classes:COUNT or quantity:ALPHA. Default iid, dirichlet:1 and dirichlet:0.1; with --quick none.",
+            show_default=False,
+        ),
+    ] = None,
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
@@ -135,11 +143,14 @@ def walls(
     from outroute.cli.evaluate import floor_of
     from outroute.walls import Deployment, Plan, page, pictures, report, runner
     from outroute.walls.deployment import load_deployment
+    from outroute.walls.noniid_partitions import check_divisions
     from outroute.walls.state import DIGEST_CHARACTERS, State, digest_of
 
     started = clock.monotonic()
     names = _chosen(only)
-    lies = _attacks(attacks, names)
+    lies, divisions = _attacks(attacks, names), split_names(divide)
+    if divisions and "noniid" not in names:
+        raise DataError("--divide is for the wall noniid, which --walls leaves out", code="walls.partition")
     planned = Deployment() if deployment is None else load_deployment(deployment)
     if html is not None:
         pictures.require()
@@ -174,7 +185,9 @@ def walls(
         quick=quick,
         deployment=planned,
         attacks=lies,
+        divisions=divisions,
     )
+    check_divisions(data, divisions, seed)
     digest = digest_of(plan)
     state = State(STATE_DIR if html is None else html / STATE_NAME, digest)
     _tell_state(state, resume=resume)
@@ -192,6 +205,7 @@ def walls(
         "--seed": seed,
         "--deployment": deployment,
         "--attacks": ",".join(split_names(attacks)) or None,
+        "--divide": ",".join(divisions) or None,
         "--time": time,
         "--subject": subject,
         "--case": case,

@@ -55,6 +55,8 @@ class Plan:
         quick: minutes, not an hour: fewer repeats, shorter searches, fewer methods.
         deployment: of the user.
         attacks: of the Byzantine wall, names of `outroute.simulation.ADVERSARIES`; none: those that it takes itself.
+        divisions: of the same records over the sites anew, for the non-IID wall ("iid", "dirichlet:0.1", "classes:2",
+            "quantity:0.5"); none: those that it takes itself.
     """
 
     dataset: Dataset
@@ -65,6 +67,7 @@ class Plan:
     quick: bool = False
     deployment: Deployment = field(default_factory=Deployment)
     attacks: tuple[str, ...] = ()
+    divisions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,12 @@ from outroute.simulation import ADVERSARIES
 from outroute.trial.robust_rules import FLOWER_RULES
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Tell
 from outroute.walls.byzantine_report import found_of
-from outroute.walls.byzantine_score import MARGIN, NAMED
+from outroute.walls.byzantine_score import BESIDE, MARGIN, NAMED
 from outroute.walls.hostile_cases import Table, cases_of, tables_of
-from outroute.walls.hostile_federated import federated_rows
+from outroute.walls.hostile_federated import baseline_rows, federated_rows
 from outroute.walls.hostile_rows import rows_of
 from outroute.walls.hostile_scores import ours
+from outroute.walls.opponents import baselines
 
 __all__ = ["ATTACKS", "ATTACKS_QUICK", "SHARES", "WALL", "Byzantine"]
 
@@ -149,10 +150,12 @@ class _Scene:
         return self._last[2]
 
     def packets(self, partition: str, repeat: int, tell: Tell) -> dict[str, Any]:
-        """Outcome routing, with elections and without, and own records alone."""
+        """Outcome routing, with elections and without, own records alone, and baselines."""
+        tell("baselines")
+        plan, table = self.plan, self.table(partition, repeat)
+        rows = baseline_rows(table, baselines(BESIDE), victims=VICTIMS)
         tell("packets of liars are made, elected and answered from")
-        plan, rows = self.plan, []
-        for case in cases_of(self.table(partition, repeat), VICTIMS):
+        for case in cases_of(table, VICTIMS):
             rows += rows_of(case, attacks_of(plan), shares_of(plan), ours)
         return {"rows": rows}
 

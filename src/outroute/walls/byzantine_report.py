@@ -11,6 +11,7 @@ import numpy as np
 from outroute.simulation import ADVERSARIES, SYBILS
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Winner
 from outroute.walls.byzantine_score import (
+    BESIDE,
     ELECTIONS,
     LOCAL,
     MARGIN,
@@ -22,6 +23,7 @@ from outroute.walls.byzantine_score import (
     paired,
 )
 from outroute.walls.hostile_federated import SYBIL_CLIENTS
+from outroute.walls.opponents import LABELS
 
 __all__ = ["NAMES", "found_of"]
 
@@ -29,6 +31,7 @@ NAMES = {
     ELECTIONS: "outcome routing",
     NO_ELECTION: "outcome routing without elections",
     LOCAL: "own records alone (the root set)",
+    **{name: LABELS[name] for name in BESIDE},
     "fedavg": "FedAvg",
     "krum": "Krum",
     "multikrum": "MultiKrum",
@@ -152,7 +155,7 @@ def _best_other(figures: Figures, share: int) -> str | None:
     """The federated method with the best score under its worst attack, known only afterwards."""
     means = {}
     for method in figures.methods():
-        if method not in (ELECTIONS, NO_ELECTION, LOCAL) and (values := figures.under_worst(method, share)):
+        if method not in (ELECTIONS, NO_ELECTION, LOCAL, *BESIDE) and (values := figures.under_worst(method, share)):
             means[method] = float(np.mean(list(values.values())))
     return min(means, key=lambda method: means[method]) if means else None
 
@@ -167,7 +170,7 @@ def _score(figures: Figures, method: str, metric: str, values: Mapping[int, floa
         high=of.high if math.isfinite(of.high) else None,
         ours=method in (ELECTIONS, NO_ELECTION),
         higher_is_better=False,
-        baseline=method in (LOCAL, NO_ELECTION),
+        baseline=method in (LOCAL, NO_ELECTION, *BESIDE),
         note=note,
     )
 
@@ -177,6 +180,9 @@ def _table(figures: Figures, share: int) -> list[Score]:
     for method in figures.methods():
         if method == LOCAL:
             out.append(_score(figures, method, "log-loss", figures.clean(LOCAL), "asks nobody"))
+            continue
+        if method in BESIDE:
+            out.append(_score(figures, method, "log-loss", figures.clean(method), "nobody lies"))
             continue
         attack = figures.worst(method, share)
         if attack is None:
@@ -192,7 +198,7 @@ def _table(figures: Figures, share: int) -> list[Score]:
 def _breakdowns(figures: Figures, shares: Sequence[int]) -> list[Score]:
     out = []
     for method in figures.methods():
-        found = None if method == LOCAL else figures.breakdown(method, shares)
+        found = None if method in (LOCAL, *BESIDE) else figures.breakdown(method, shares)
         if found is not None:
             out.append(
                 Score(

@@ -14,12 +14,14 @@ from outroute.trial.intervals import Difference
 from outroute.walls.base import Winner
 from outroute.walls.hostile_scores import attackers
 
-__all__ = ["ELECTIONS", "LOCAL", "MARGIN", "NAMED", "NO_ELECTION", "Figures", "decided"]
+__all__ = ["BESIDE", "ELECTIONS", "LOCAL", "MARGIN", "NAMED", "NO_ELECTION", "Figures", "decided"]
 
 MARGIN = 0.01
 """Nats of log-loss; written down before any run."""
 ELECTIONS, NO_ELECTION, LOCAL = "elections", "no election", "local"
 """Methods as rows name them."""
+BESIDE = ("majority", "pooled", "pooled_site", "one_shot")
+"""Baselines with nobody lying, as rows name them: what there would be to win."""
 NAMED = "fltrust recalibrated"
 """The strongest of the other side, named before any run: it has the asking site's records as its root set."""
 TEST_TO_TRAIN = trial.TEST_SHARE / (1 - trial.TEST_SHARE)

@@ -26,6 +26,7 @@ from outroute.trial.opponents import tuned_fedavg
 from outroute.trial.routing import FOUNDERS_PACKETS, OutcomeRouting
 from outroute.walls.base import Tell
 from outroute.walls.communication_train import METHODS, train
+from outroute.walls.opponents.baselines import pooled_site
 
 __all__ = ["csv_file", "measure", "one_site", "parquet_file", "raw_bytes"]
 
@@ -87,7 +88,7 @@ def measure(dataset: Dataset, *, repeat: int, seed: int, k: int, replicas: int, 
         found["federated"][key] = train(fold, tuned, key, scores)
     tell("baselines")
     found["baselines"] = {
-        method.name: scores(method(fold).predictions) for method in (majority(), local(), pooled_recal())
+        method.name: scores(method(fold).predictions) for method in (majority(), local(), pooled_recal(), pooled_site())
     }
     found["raw"] = {
         name: float(np.mean([raw_bytes(rows)[name] for rows in fold.train.values()])) for name in ("csv", "parquet")

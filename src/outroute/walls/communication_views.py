@@ -20,6 +20,7 @@ _BASELINES = {
     "majority": "base rate of the site",
     "local": "each site alone",
     "pooled_recal": "all records pooled, recalibrated",
+    "pooled_site": "all records pooled with the site's name",
 }
 
 

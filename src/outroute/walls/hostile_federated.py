@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from outroute import trial
 from outroute.simulation import ADVERSARIES, attack
 from outroute.synthesis import Evidence
+from outroute.trial import Method
 from outroute.trial.robust import Client, Setting, predictions, tuned
 from outroute.trial.robust_rules import (
     FLOWER_RULES,
@@ -26,7 +27,7 @@ from outroute.trial.robust_rules import (
 from outroute.walls.hostile_cases import Case, Table, case_of, victims_of
 from outroute.walls.hostile_scores import attackers
 
-__all__ = ["SYBIL_CLIENTS", "federated_rows", "hostile_clients", "records_as_packets"]
+__all__ = ["SYBIL_CLIENTS", "baseline_rows", "federated_rows", "hostile_clients", "records_as_packets"]
 
 SYBIL_CLIENTS = 60
 """Sybils as clients: Krum compares all pairs in every round, and with 300 it takes minutes for one model."""
@@ -135,6 +136,15 @@ def federated_rows(
     for name in attacks:
         for count in sorted({attackers(present - 1, share / 100) for share in shares} - {0}):
             everything(name, count)
+    return found
+
+
+def baseline_rows(table: Table, methods: Sequence[Method], *, victims: int | None = None) -> list[dict[str, Any]]:
+    """Baselines with nobody lying, as rows like the others."""
+    found = []
+    for method in methods:
+        said = method(table.fold).predictions
+        found += [_row(case_of(table, site), "", 0, method.name, said[site]) for site in victims_of(table, victims)]
     return found
 
 

@@ -15,7 +15,7 @@ from outroute.trial.routing import OutcomeRouting
 from outroute.trial.tuning import TUNING_TRIALS
 from outroute.walls import opponents
 from outroute.walls.base import Found, Plan, Step, Tell
-from outroute.walls.noniid_partitions import Partition, known, partitioned
+from outroute.walls.noniid_partitions import Partition, check_divisions, known, partitioned
 from outroute.walls.noniid_report import found
 from outroute.walls.noniid_scores import MARGIN, OURS, Splits
 from outroute.walls.noniid_skew import skew
@@ -28,12 +28,10 @@ QUICK_REPEATS = 3
 SWEEP_REPEATS = 5
 """Splits of every artificial division: enough to see where the verdict would turn, not to prove it."""
 SWEEP = ("iid", "dirichlet:1", "dirichlet:0.1")
-"""Divisions of the same records: alike, somewhat skewed, strongly skewed in the outcome."""
+"""Divisions of the same records: alike, somewhat skewed, strongly skewed in the outcome. A user may ask for others
+(``Plan.divisions``); a quick look has none of its own."""
 SWEEP_METHODS = ("fedavg", "fedavg_recal", "fedavg_tuned")
 """Federated methods in those."""
-QUICK_BASELINES = ("majority", "pooled", "pooled_site", "one_shot")
-"""Baselines of a quick look: the best model of each site alone takes seconds at every split."""
-
 COSTS: Mapping[str, float] = {
     "ours": 1.5,
     "baselines": 6.0,
@@ -78,7 +76,12 @@ class NonIid:
         self.groups, self.baselines, self.sweep = groups, baselines, sweep
 
     def steps(self, plan: Plan) -> Sequence[Step]:
-        """How the sites differ, then all groups of methods split by split, then the artificial divisions."""
+        """How the sites differ, then all groups of methods split by split, then the artificial divisions.
+
+        Raises:
+            DataError: a division that the user asked for is none, or cannot be made of this table.
+        """
+        check_divisions(plan.dataset, plan.divisions, plan.seed)
         table = Table(lambda: plan.dataset, plan.seed)
         scale = _scale(plan)
         out = [
@@ -95,19 +98,24 @@ class NonIid:
                         run=_run(table, repeat, self._methods(plan, group)),
                     )
                 )
-        if not plan.quick:
-            out += self._sweep(plan, scale)
-        return out
+        return [*out, *self._sweep(plan, scale)]
+
+    def _divisions(self, plan: Plan) -> Sequence[str]:
+        """The user's, or the wall's own."""
+        if plan.divisions:
+            return tuple(dict.fromkeys(str(Partition.parse(text)) for text in plan.divisions))
+        return () if plan.quick else self.sweep
 
     def _sweep(self, plan: Plan, scale: float) -> list[Step]:
         out = []
-        for text in self.sweep:
+        repeats = min(SWEEP_REPEATS, repeats_of(plan))
+        for text in self._divisions(plan):
             table = Table(partial(partitioned, plan.dataset, Partition.parse(text), plan.seed), plan.seed)
-            for repeat in range(min(SWEEP_REPEATS, plan.repeats)):
+            for repeat in range(repeats):
                 out.append(
                     Step(
                         key=f"divided-{text.replace(':', '-')}-{repeat:02d}/all",
-                        text=f"the same records divided anew ({text}), split {repeat + 1} of {SWEEP_REPEATS}",
+                        text=f"the same records divided anew ({text}), split {repeat + 1} of {repeats}",
                         cost=(COSTS["ours"] + COSTS["flower"]) * scale,
                         run=_run(
                             table,
@@ -127,7 +135,7 @@ class NonIid:
         classes = len(plan.dataset.schema.outcome.classes)
         sweep = {
             text: Splits.gather(done, f"divided-{text.replace(':', '-')}-", classes)
-            for text in self.sweep
+            for text in self._divisions(plan)
             if any(key.startswith(f"divided-{text.replace(':', '-')}-") for key in done)
         }
         return found(
@@ -153,7 +161,7 @@ class NonIid:
             if group == "ours":
                 return [_ours(plan)]
             if group == "baselines":
-                return opponents.baselines(QUICK_BASELINES if plan.quick else self.baselines)
+                return opponents.baselines(self.baselines)
             names = (opponents.QUICK if plan.quick else self.groups)[group]
             return opponents.federations([name for name in names if not opponents.cannot(name, classes)])
 

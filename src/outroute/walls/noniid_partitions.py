@@ -6,6 +6,8 @@ whose sites differ in what follows from what.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "by_classes",
     "by_dirichlet",
     "by_quantity",
+    "check_divisions",
     "iid",
     "labels_of",
     "partitioned",
@@ -72,8 +75,12 @@ class Partition:
         try:
             if kind in plain and not value:
                 return Partition(kind=kind, sites=sites)
-            if kind in valued and float(value) > 0:
-                return Partition(kind=kind, value=float(value), sites=sites)
+            if (
+                kind in valued
+                and 0 < (number := float(value)) < math.inf
+                and (kind != "classes" or number.is_integer())
+            ):
+                return Partition(kind=kind, value=number, sites=sites)
         except ValueError:
             pass
         raise DataError(
@@ -225,6 +232,19 @@ def partitioned(dataset: Dataset, partition: Partition, seed: int) -> Dataset:
         case=np.array(case, dtype=object),
         notes=(*dataset.notes, f"the records are divided anew: {partition}, {sites} sites"),
     )
+
+
+def check_divisions(dataset: Dataset, texts: Sequence[str], seed: int) -> None:
+    """Whether the records can be divided anew in these ways, before anything is measured.
+
+    Raises:
+        DataError: one of them is no division ("natural" is the table as it is), or cannot be made.
+    """
+    for text in texts:
+        partition = Partition.parse(text)
+        if partition.kind == "natural":
+            raise DataError("'natural' is the table as it is, which is always measured", code="walls.partition")
+        partitioned(dataset, partition, seed)
 
 
 def synthetic(alpha: float, beta: float, *, sites: int = 30, seed: int = 0, most_rows: int = 400) -> Dataset:

@@ -41,7 +41,7 @@ def found(
     notes += [reason for name, reason in NO_FORM.items() if reason and cannot(name, splits.classes)]
     if plan.quick:
         left = [name for name in FEDERATED if name not in {n for names in QUICK.values() for n in names}]
-        notes.append(f"a quick look leaves out {', '.join(label(name) for name in left)}, and {LABELS['local']}")
+        notes.append(f"a quick look leaves out {', '.join(label(name) for name in left)}")
     parts = [_pairs(splits, judged), _sites(splits, judged), _rounds(splits)]
     if skew is not None:
         parts.insert(0, _skew(splits, skew, plan.dataset.schema.outcome.classes))
@@ -281,9 +281,10 @@ def _sweep(sweep: Mapping[str, Splits], natural: Splits, judged: Verdict) -> Par
             )
     return Part(
         title=f"The same records at other sites: {NAMES[natural.metric]}",
-        text="The records of this table divided over as many sites anew: at random (iid), and by a Dirichlet "
-        "distribution over classes (parts of equal size, for numbers); the smaller its value, the more the "
-        "sites differ. A site is then a random part, so nothing but its outcomes and size is its own.",
+        text="The records of this table divided over as many sites anew: at random (iid), by a Dirichlet distribution "
+        "over classes (parts of equal size, for numbers; the smaller its value, the more the sites differ), with so "
+        "many classes at each site (classes), or in size alone (quantity). A site is then a random part, so nothing "
+        "but its outcomes and size is its own.",
         scores=scores,
     )
 

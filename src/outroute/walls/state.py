@@ -155,7 +155,9 @@ def digest_of(plan: Plan) -> str:
     arrays |= {name: of for name, of in (("group", data.group), ("time", data.time)) if of is not None}
     for name, values in sorted(arrays.items()):
         add(name, _bytes(values))
-    settings = {name: getattr(plan, name) for name in ("k", "epsilon", "repeats", "seed", "quick", "attacks")}
+    settings = {
+        name: getattr(plan, name) for name in ("k", "epsilon", "repeats", "seed", "quick", "attacks", "divisions")
+    }
     settings["deployment"] = {name: value for name, value in plan.deployment.to_json().items() if name != "given"}
     settings["group_kind"] = data.group_kind.value
     settings["versions"] = {"outroute": f"{__version__} {_sources()}"} | _versions()
