@@ -48,18 +48,23 @@ class Utility:
         auc, log_loss: class outcomes, over the test records of all sites together.
         r2: numeric outcomes.
         splits: by split, the AUC (R2), for paired differences.
+        losses: by split, the log-loss of class outcomes.
     """
 
     auc: float
     log_loss: float
     r2: float
     splits: tuple[float, ...]
+    losses: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         named = {"auc": self.auc, "log_loss": self.log_loss, "r2": self.r2}
         out: dict[str, Any] = {name: None if np.isnan(value) else value for name, value in named.items()}
-        return out | {"splits": [None if np.isnan(value) else value for value in self.splits]}
+        return out | {
+            "splits": [None if np.isnan(value) else value for value in self.splits],
+            "losses": list(self.losses),
+        }
 
 
 def against_first(found: dict[str, Any], metric: str) -> None:
@@ -193,4 +198,5 @@ def _tested(
         log_loss=float(np.mean(losses)) if losses else nan,
         r2=float(np.nanmean(shares)) if shares else nan,
         splits=tuple(areas or shares),
+        losses=tuple(losses),
     )

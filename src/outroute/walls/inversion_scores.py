@@ -97,10 +97,10 @@ def _named(of: Mapping[str, Any]) -> tuple[float, float]:
     return counted(round(of["named"] * of["members"]), of["members"])
 
 
-def _over_splits(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+def _over_splits(values: Sequence[float | None], metric: str) -> tuple[float | None, float | None]:
     """Nadeau-Bengio interval of a mean over splits; none for one split."""
     known = [value for value in values if value is not None]
-    made = difference(known, metric="auc", margin=MARGIN, test_to_train=TEST_SHARE / (1 - TEST_SHARE))
+    made = difference(known, metric=metric, margin=MARGIN, test_to_train=TEST_SHARE / (1 - TEST_SHARE))
     return (made.low, made.high) if np.isfinite(made.low) else (None, None)
 
 
@@ -141,7 +141,7 @@ def scores_of(row: Row) -> list[Score]:
     if row.worth is not None and row.worth["auc"] is not None:
         for metric, better in (("auc", True), ("log_loss", False)):
             label = "AUC" if metric == "auc" else "log-loss"
-            over = _over_splits(row.worth["splits"]) if metric == "auc" else (None, None)
+            over = _over_splits(row.worth["splits" if metric == "auc" else "losses"], metric)
             out.append(
                 Score(
                     method=name, metric=label, value=row.worth[metric], low=over[0], high=over[1], ours=ours,

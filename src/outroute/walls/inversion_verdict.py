@@ -263,7 +263,7 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "both sides' standard scores come from the declared ranges, since exact moments would be outside of it",
         "private packets use landmarks drawn from the declared ranges; other regions give other figures",
         "intervals: of membership from the attack's own cases, of members named an exact one, as if each were named or "
-        "not by itself, of AUC over the splits; values and log-loss have none",
+        "not by itself, of AUC and log-loss over the splits; values have none",
     ]
     if bench.effort.repeats < MIN_REPEATS:
         out.append(f"{bench.effort.repeats} splits: intervals need {MIN_REPEATS}")
