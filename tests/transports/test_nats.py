@@ -27,6 +27,7 @@ from outroute.transports.nats import NatsHolder
 from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_keeping import POSITION_FILE, TAKE_FRAMES
 from outroute.transports.nats_options import nats_options
+from outroute.transports.nats_pulling import Progress
 from outroute.transports.nats_stream import covers
 from outroute.transports.nats_subjects import Subjects, group_of, kept_shards, shard_of
 from outroute.transports.standing import Standing
@@ -206,6 +207,38 @@ async def test_whatever_lies_in_the_stream_is_checked_counted_and_not_kept(serve
         await client.jetstream().publish(right, frame(good))
         assert await got(holder) == raw(good)
         assert holder.problems == {}
+
+
+@asynchronous
+async def test_what_a_consumer_does_not_count_yet_is_waited_for(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server acknowledges a message before its consumers count it: "nothing waits" may come a moment too early."""
+    async with nodes(server, tmp_path) as net:
+        holder = await net.node(0)
+        keeping = holder._keeping
+        await until(lambda: holder._answering._subscriptions)  # it has looked at the start how far it is
+        packets = make_packets(3, cell=2)
+        progress, keep = keeping._puller.progress, keeping._keep
+        told = asyncio.Event()
+
+        async def early() -> Progress:
+            found = await progress()
+            if not told.is_set():
+                told.set()
+                return Progress(pending=0, unconfirmed=0, delivered=keeping._taken, confirmed=found.confirmed)
+            return found
+
+        async def later(messages: Any) -> None:
+            await told.wait()
+            await keep(messages)
+
+        monkeypatch.setattr(keeping._puller, "progress", early)
+        monkeypatch.setattr(keeping, "_keep", later)
+        frame = Frame(kind=Kind.DEPOSIT, schema=SCHEMA.id, addresses=(cell_address(2),), counts=(3,), packets=packets)
+        subject = net.subjects().packets(shard_of(cell_address(2)))
+        await holder._connection.client.jetstream().publish(subject, encode(frame))
+        assert await got(holder) == raw(packets)
 
 
 @asynchronous

@@ -28,7 +28,7 @@ from outroute.transports.guard import Use
 from outroute.transports.keeper import Keeper
 from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_pulling import ACK_SECONDS, ConsumerGoneError, Puller
-from outroute.transports.nats_stream import Stream
+from outroute.transports.nats_stream import Stream, last_of
 from outroute.transports.nats_subjects import Subjects, shard_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ POSITION_FILE = "nats.json"
 """Where a holder is in its stream, in its directory."""
 AGAIN_SECONDS = (0.2, 10.0)
 """Seconds before trouble is tried again: the first, and the most it grows to."""
+
+SETTLE_SECONDS = 0.1
+"""Seconds for which a consumer has to say that nothing waits, before it is believed although the stream has messages
+that are not here: a server acknowledges a message before its consumers count it, and these never count what is not
+theirs."""
 
 _log = logging.getLogger("outroute.nats")
 
@@ -98,6 +103,7 @@ class Keeping:
         self.problem = ""
         """Why nothing comes in at the moment."""
         self._position = self._highest = self._taken = 0
+        self._nothing_until = 0  # up to this message of the stream nothing is missing here
         self._doubt_until = 0.0
         self._noted = 0.0
         self._progress = asyncio.Event()
@@ -312,17 +318,27 @@ class Keeping:
         """Wait until everything is here that the stream has kept before this call; whether it is, in time."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        target = -1
+        last = target = -1
+        quiet_since: float | None = None
         while True:
             self._progress.clear()
             try:
+                if last < 0:
+                    last = await last_of(self._connection, self._stream.name)
                 found = await self._puller.progress()
             except (ConsumerGoneError, OutrouteError):
                 return False
             if target < 0:
                 target = found.delivered + found.pending
             if not (found.pending or found.unconfirmed) or (self._taken >= target and not self._doubtful):
-                return True
+                if max(self._highest, self._nothing_until) >= last:
+                    return True
+                quiet_since = loop.time() if quiet_since is None else quiet_since
+                if loop.time() - quiet_since >= SETTLE_SECONDS:
+                    self._nothing_until = last
+                    return True
+            else:
+                quiet_since = None
             left = until - loop.time()
             if left <= 0:
                 return False

@@ -22,7 +22,7 @@ from outroute.transports.nats_connection import ApiError, DeniedError, NatsConne
 from outroute.transports.nats_options import NatsOptions
 from outroute.transports.nats_subjects import Subjects
 
-__all__ = ["DUPLICATE_SECONDS", "Stream", "covers", "open_stream"]
+__all__ = ["DUPLICATE_SECONDS", "Stream", "covers", "last_of", "open_stream"]
 
 DUPLICATE_SECONDS = 300
 """Seconds in which the server drops a message with an id that it has seen: five times as long as one is sent again."""
@@ -109,6 +109,19 @@ async def open_stream(connection: NatsConnection, subjects: Subjects, schema: Sc
         ages=bool(config.get("allow_msg_ttl")),
         last=int(state.get("last_seq", 0)),
     )
+
+
+async def last_of(connection: NatsConnection, name: str) -> int:
+    """Number of a stream's last message at this moment.
+
+    Raises:
+        UnreachableError: JetStream does not answer, or has no such stream any more.
+    """
+    try:
+        found = await connection.api(f"STREAM.INFO.{name}")
+    except ApiError as error:
+        raise UnreachableError(f"stream '{name}' is not told of ({error})", code="nats.unreachable") from None
+    return int(found.get("state", {}).get("last_seq", 0))
 
 
 async def _found(connection: NatsConnection, name: str) -> dict[str, Any] | None:
