@@ -8,7 +8,7 @@
 Tables: heart, opt, azpro, beijing, flights, digits (1,797 pictures, divided by --partition), synthetic:ALPHA:BETA.
 Of flights every ninth day is taken, and of beijing every fourth week, at all sites, so that a split takes minutes.
 Partitions: natural, iid, dirichlet:ALPHA, classes:COUNT, quantity:ALPHA. --methods few: FedAvg plain, recalibrated and
-fine-tuned, SCAFFOLD and (for two classes or numbers) XGBoost bagging, with quick baselines and no artificial divisions.
+fine-tuned, SCAFFOLD and (for two classes or numbers) XGBoost bagging, and no artificial divisions.
 With --keep every finished step is written there, and a run that was stopped goes on.
 """
 
@@ -32,8 +32,6 @@ from outroute.walls.noniid_partitions import Partition, partitioned, synthetic
 from outroute.walls.opponents import BASELINES, GROUPS, QUICK
 from outroute.walls.state import plain
 
-FEW_BASELINES = ("majority", "pooled", "pooled_site", "one_shot")
-"""With few methods: the best model of each site alone takes its time at every split."""
 FLIGHT_DAYS = 9
 """One day in so many."""
 BEIJING_WEEKS = 4
@@ -75,7 +73,7 @@ def main(arguments: list[str]) -> None:
     sweep = SWEEP if asked.methods == "all" and asked.partition == "natural" else ()
     data = partitioned(data, Partition.parse(asked.partition, asked.clients), asked.seed)
     few = asked.methods == "few"
-    wall = NonIid(groups=QUICK if few else GROUPS, baselines=FEW_BASELINES if few else BASELINES, sweep=sweep)
+    wall = NonIid(groups=QUICK if few else GROUPS, baselines=BASELINES, sweep=sweep)
     plan = Plan(dataset=data, repeats=asked.repeats, seed=asked.seed, quick=asked.quick)
     done: dict[str, Any] = {}
     if asked.keep and asked.keep.exists():
