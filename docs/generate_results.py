@@ -234,9 +234,9 @@ def page() -> str:
         out += hostile.byzantine(name, how)
     out += hostile.power("heart --power --shares 90 --attacks backdoor label-flip")
     out += hostile.breakdown()
-    out += hostile.federated("heart", "heart --federated --shares 0 50 90 --repeats 7")
-    few = "--victims 1 --shares 0 50 90 --attacks label-flip colluding --repeats 3"
-    out += hostile.federated("digits", f"digits --federated {few}")
+    out += hostile.federated("heart", "heart --federated --shares 0 50 90")
+    out += hostile.federated("digits", "digits --federated --victims 1 --shares 0 50 90")
+    out += hostile.federated("flights", "flights --federated --victims 1 --shares 0 50 90")
     out += elections.hire()
     out += elections.trust()
     out += elections.survive()

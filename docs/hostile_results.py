@@ -167,31 +167,39 @@ def federated(name: str, how: str) -> list[str]:
     found = _read(f"byzantine-{name}-federated")
     if found is None:
         return []
+    ours = _read(f"byzantine-{name}")
     results = found["results"]
     free = results["attack-free"]
-    rules = [rule for rule in free if rule != "local"]
+    rules = [rule for rule in free if rule != "local" and not rule.endswith(RECALIBRATED)]
+    beside = "" if ours is None else "Own records alone and outcome routing with its elections stand beside"
+    if ours is not None:
+        same = ours["repeats"] == found["repeats"]
+        beside += ", from the same splits." if same else f", from all {ours['repeats']} splits of the table above."
     out = [
         f"## The same attackers in federated learning: {name}",
         "",
-        f"`python -m benchmarks.byzantine {how} --json` (extra `walls`), {found['repeats']} repeats: log-loss at the honest "
+        f"`python -m benchmarks.byzantine {how} --repeats {found['repeats']} --json` (extra `walls`): log-loss at the honest "
         "sites, in brackets recalibrated at each site. Flower's own rules, told how many attackers there are; FLTrust's root "
-        "set is the records of the site that asks.",
+        f"set is the records of the site that asks. {beside}".rstrip(),
         "",
-        "| attack | " + " | ".join(rule for rule in rules if not rule.endswith(RECALIBRATED)) + " |",
-        "|---|" + "---|" * sum(not rule.endswith(RECALIBRATED) for rule in rules),
+        "| attack | " + " | ".join(rules) + (" | own records alone | **outcome routing** |" if ours else " |"),
+        "|---|" + "---|" * (len(rules) + 2 * (ours is not None)),
     ]
 
-    def cells(row: dict[str, Any]) -> str:
-        return " | ".join(
-            f"{row[rule]['log_loss']:.3f} ({row[rule + RECALIBRATED]['log_loss']:.3f})"
-            for rule in rules
-            if not rule.endswith(RECALIBRATED)
-        )
+    def cells(row: dict[str, Any], attack: str, share: str) -> str:
+        theirs = [f"{row[rule]['log_loss']:.3f} ({row[rule + RECALIBRATED]['log_loss']:.3f})" for rule in rules]
+        if ours is None:
+            return " | ".join(theirs)
+        clean = ours["results"]["attack-free"]
+        at = ours["results"][attack][share] if attack else clean
+        return " | ".join([*theirs, f"{clean['local']['log_loss']:.3f}", f"**{at['elections']['log_loss']:.3f}**"])
 
-    out.append(f"| nobody | {cells(free)} |")
+    out.append(f"| nobody | {cells(free, '', '')} |")
     for attack, shares in results.items():
         if attack != "attack-free":
-            out += [f"| {_clients(attack, share, row)} | {cells(row)} |" for share, row in shares.items()]
+            out += [
+                f"| {_clients(attack, share, row)} | {cells(row, attack, share)} |" for share, row in shares.items()
+            ]
     return [*out, ""]
 
 
