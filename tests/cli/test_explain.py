@@ -11,6 +11,7 @@ import pytest
 
 from outroute.cli import _explain
 from outroute.cli._explain import MADE_FROM
+from outroute.node.aged import Aged
 from outroute.node.resting import Rests
 from outroute.synthesis.settings import NAMES
 
@@ -131,6 +132,21 @@ def test_organisations_are_told_from_nodes_that_nobody_certifies(
         until=None,
     )
     assert _explain._from_whom(rests) == told
+
+
+@pytest.mark.parametrize(
+    ("aged", "told"),
+    [
+        (Aged(half_life=None), "old counts as what is new: your own outcomes show no half-life that tells better"),
+        (Aged(half_life=45 * 86_400), "45 days old counts half, as your own outcomes say"),
+        (
+            Aged(half_life=365 * 86_400, since=1_700_000_000, left_out=1),
+            "12 months old counts half, as your own outcomes say; 1 own outcome from before 2023-11-14 is left out",
+        ),
+    ],
+)
+def test_how_fast_things_age_is_told(aged: Aged, told: str) -> None:
+    assert _explain._ageing(aged) == f"What is {told}."
 
 
 @pytest.mark.usefixtures("known")

@@ -10,6 +10,7 @@ from outroute.cli._node_dir import several
 
 if TYPE_CHECKING:
     from outroute.node import Insight
+    from outroute.node.aged import Aged
     from outroute.node.behind import Behind
     from outroute.node.comparing import Comparison, Overlap
     from outroute.node.explaining import Explanation
@@ -134,6 +135,8 @@ def show_explanation(insight: Insight, positive: str | None) -> None:
     _paths(found.paths, contradicted, insight.outcome if positive is None else f"{insight.outcome} = {positive}")
     _calculations(found, positive, insight.unit)
     _packets(found, positive, insight.unit)
+    if found.aged is not None:
+        out.print(_ageing(found.aged), markup=False, highlight=False)
     out.print(f"Near this case: {_resting(found.near)}.", markup=False, highlight=False)
     out.print(f"Altogether: {_resting(found.everything)}.", markup=False, highlight=False)
 
@@ -149,6 +152,17 @@ def _judged_by(found: Explanation) -> str:
         else "you have no outcomes of your own"
     )
     return _BASIS[found.basis].format(own=own, few=few)
+
+
+def _ageing(aged: Aged) -> str:
+    """How fast what is known ages, in a sentence."""
+    if aged.half_life is None:
+        return "What is old counts as what is new: your own outcomes show no half-life that tells better."
+    left = ""
+    if aged.since is not None:
+        are = "is" if aged.left_out == 1 else "are"
+        left = f"; {several(aged.left_out, 'own outcome')} from before {_day(aged.since)} {are} left out"
+    return f"What is {_duration(aged.half_life)} old counts half, as your own outcomes say{left}."
 
 
 def _nodes(found: Explanation, positive: str | None, unit: str) -> None:

@@ -122,10 +122,18 @@ def kept_groups(directory: Path) -> dict[bytes, str]:
 
 
 def electing_of(directory: Path, base: Electing | None = None) -> Electing:
-    """How a node elects: `base` (default: as if nothing were said), with the groups declared in its directory."""
+    """How a node elects, with the groups declared in its directory.
+
+    Args:
+        directory: of the node.
+        base: what was said when it was started; None: what its directory keeps of that and matters without a network.
+    """
+    from outroute.cli._settings import Settings
     from outroute.node.electing import Electing
 
-    return replace(base or Electing(), groups=kept_groups(directory))
+    if base is None:
+        base = Electing(ageing=Settings.kept(directory, {}).ageing == "on")
+    return replace(base, groups=kept_groups(directory))
 
 
 def prepare(directory: Path, schema: Path | None) -> Schema:

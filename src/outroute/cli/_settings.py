@@ -42,6 +42,7 @@ class Settings:
     budget: str = ""
     questions: str = ""
     calculations: str = ""
+    ageing: str = ""
 
     @classmethod
     def kept(cls, directory: Path, given: Mapping[str, Any]) -> Settings:
@@ -85,15 +86,18 @@ class Settings:
         """How the node elects.
 
         Raises:
-            DataError: the budget is no number of packets.
+            DataError: the budget is no number of packets, or goes together with ageing; ageing is neither on nor off.
         """
         from outroute.node.electing import Electing
 
+        if self.ageing not in ("", "on", "off"):
+            raise DataError(f"--ageing is on or off: not {self.ageing!r}", code="data.ageing")
+        ageing = self.ageing == "on"
         if self.budget in ("", "all"):
-            return Electing()
+            return Electing(ageing=ageing)
         if not (self.budget.isascii() and self.budget.isdigit()):
             raise DataError(f"--budget is a number of packets, or all: not {self.budget!r}", code="data.budget")
-        return Electing(budget=int(self.budget))
+        return Electing(budget=int(self.budget), ageing=ageing)
 
     def discretion(self) -> Discretion:
         """How much more than needed the node asks for.

@@ -96,6 +96,14 @@ def node(
             show_default=False,
         ),
     ] = None,
+    ageing: Annotated[
+        str | None,
+        typer.Option(
+            "--ageing",
+            help="on: where own outcomes say that the past misleads, what is old weighs less; off (default): never.",
+            show_default=False,
+        ),
+    ] = None,
     calculations: Annotated[
         str | None,
         typer.Option(
@@ -163,6 +171,7 @@ def node(
         "budget": budget,
         "questions": questions,
         "calculations": calculations,
+        "ageing": ageing,
     }
     settings = Settings.kept(data_dir, given)
     electing, joining = electing_of(data_dir, settings.electing()), settings.joining(data_dir, loaded)

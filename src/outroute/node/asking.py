@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from outroute.elections import Objective, Trust, elect, leaning
 from outroute.fingerprint import address, cells
 from outroute.identity import node_id
+from outroute.node.aged import aged, records_since
 from outroute.node.comparing import Overlap, overlap
 from outroute.node.discretion import Discretion, cover
 from outroute.node.drawing import Who, draw_packets
@@ -268,8 +269,9 @@ class Asker:
             return None
         return fit_.fitted
 
-    def _fitted(self, near: Iterable[bytes], own: Records, now: int) -> Fitted:
-        if self._still_good(near, own, now) is not None and self._believed(own):
+    def _fitted(self, near: Iterable[bytes], own: Records, when: NDArray[np.int64], now: int) -> Fitted:
+        recent = self._recent(own, when)
+        if self._still_good(near, recent, now) is not None and self._believed(recent):
             return self._elected_again()
         packets, trust = self.packets(now), self._trust()
         packets = packets[(packets["flags"] & int(Flag.WITHDRAWAL)) == 0]
@@ -285,7 +287,11 @@ class Asker:
             return kept[0](trust)
 
         evidence = evidence_of(self._schema, packets, self._origin)
-        elected = self._elected(packets, evidence, own)
+        speed, age = None, None
+        if self._electing.ageing:
+            speed, age, own = aged(evidence, own, when, now)
+            evidence = evidence if self._electing.packets else replace(evidence, weight=age)
+        elected = self._elected(packets, evidence, own, age)
         if elected is not None:
             evidence = elected.evidence
         with single_threaded(boosting=len(packets) + own.n >= BOOSTED_FROM):
@@ -314,11 +320,19 @@ class Asker:
             evidence=evidence,
             weighed=elected,
             elected=elected,
+            aged=speed,
         )
         self._reach = None
         return made
 
-    def _elected(self, packets: PacketArray, evidence: Evidence, own: Records) -> Elected | None:
+    def _recent(self, own: Records, when: NDArray[np.int64]) -> Records:
+        """Own records that are not too old for the calculations as they are fitted."""
+        since = None if self._fit is None or self._fit.aged is None else self._fit.aged.since
+        return records_since(own, when, since)
+
+    def _elected(
+        self, packets: PacketArray, evidence: Evidence, own: Records, age: NDArray[np.float64] | None
+    ) -> Elected | None:
         """How far each packet counts; None when everybody counts the same, or there is nobody."""
         if not self._electing.packets or not evidence.n:
             return None
@@ -332,6 +346,7 @@ class Asker:
             certified=certified,
             pinned=self._electing.pinned,
             groups=self._electing.groups,
+            age=age,
         )
 
     def pin(self, nodes: frozenset[bytes]) -> None:
@@ -375,13 +390,21 @@ class Asker:
         return self._reach
 
     def answer(
-        self, codes: NDArray[np.uint16], own: Records, *, home: Sequence[bytes], probes: int, now: int
+        self,
+        codes: NDArray[np.uint16],
+        own: Records,
+        *,
+        when: NDArray[np.int64],
+        home: Sequence[bytes],
+        probes: int,
+        now: int,
     ) -> Insights:
         """Answer questions.
 
         Args:
             codes: uint16 ``[m, width]``.
             own: own records.
+            when: int64 ``[n]``, the time bucket of each own record.
             home: address of the cell of each own record.
             probes: nearest cells to ask for each question.
             now: seconds since 1970-01-01 UTC.
@@ -391,7 +414,7 @@ class Asker:
             self.fetch([*near, *self._covered(home)], now)
         else:
             self.draw(codes, own, home, probes, self._electing.budget, now)
-        fitted = self._fitted(near, own, now)
+        fitted = self._fitted(near, own, when, now)
         elected = None if self._fit is None else self._fit.elected
         return Insights(
             schema=self._schema,

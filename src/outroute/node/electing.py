@@ -40,14 +40,21 @@ class Electing:
         budget: packets to fetch for a question at most, those that are expected to help most; None: all of its cells.
         groups: a group for each node by its id, such as a device's model. Where fewer than three organisations
             certify nodes, the consensus is one over these groups; nodes without one are a group together.
+        ageing: elect how fast evidence ages too, for outcomes that change over time; otherwise nothing ages.
     """
 
     packets: bool = True
     pinned: frozenset[bytes] = frozenset()
     budget: int | None = None
     groups: Mapping[bytes, str] = field(default_factory=dict)
+    ageing: bool = False
 
     def __post_init__(self) -> None:
+        if self.budget is not None and self.ageing:
+            raise DataError(
+                "a budget chooses packets by what nodes have always said, ageing weighs what is new: choose one",
+                code="data.budget",
+            )
         if self.budget is not None and self.budget < 1:
             raise DataError("a question fetches one packet at least: budget >= 1, or None for all", code="data.budget")
 
@@ -141,6 +148,7 @@ def elect_packets(
     certified: Mapping[bytes, bytes] | None = None,
     pinned: frozenset[bytes] = frozenset(),
     groups: Mapping[bytes, str] | None = None,
+    age: NDArray[np.float64] | None = None,
 ) -> Elected:
     """Weigh packets.
 
@@ -153,8 +161,12 @@ def elect_packets(
         pinned: nodes that the operator trusts.
         groups: declared groups by node id, looked at where fewer than three organisations certify nodes: who is
             certified by nobody cannot take the operator's word away by making many keys.
+        age: float64[n] in (0, 1], what is left of each packet's observations by their age; None: all of them.
     """
     before = np.ones(evidence.n) if evidence.weight is None else evidence.weight
+    table = table_of(evidence)
+    if age is not None:
+        before, table = before * age, replace(table, size=table.size * age)
     organisation = organisations_of(evidence.nodes, certified or {})
     known = {} if certified is None else certified
     grouped = bool(groups) and len({known[node] for node in evidence.nodes if node in known}) < SEVERAL
@@ -166,7 +178,7 @@ def elect_packets(
     ]
     mine = table_of_own(schema, own)
     pins = np.array([i for i, n in enumerate(evidence.nodes) if n in pinned], dtype=np.int64)
-    prepared = prepare(table_of(evidence), mine, organisation, pins if len(pins) else None, grouped=grouped)
+    prepared = prepare(table, mine, organisation, pins if len(pins) else None, grouped=grouped)
     hired = prepared.hire(mine, own.group)
     once, copied = said_once(
         evidence.x, evidence.node, hired.weight, np.column_stack([evidence.size, evidence.bucket, *said])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from outroute.elections import Trust
 from outroute.elections.hire import Anchored
 from outroute.elections.survive import OWN, Survival
+from outroute.node.aged import Aged
 from outroute.node.behind import Behind, paths_behind
 from outroute.node.believed import Verdict, verdict_of, why
 from outroute.node.electing import SURVIVED, Elected
@@ -141,6 +142,7 @@ class Explanation:
         copies, copies_more: packets near the question that several nodes claim: identity and author, in hex.
         paths: which nodes near the question corroborate or contradict each other, and own records.
         near, everything: what there is near the question, and altogether.
+        aged: how fast what is known ages; None where nobody asked for that.
     """
 
     basis: str
@@ -157,6 +159,7 @@ class Explanation:
     paths: Behind
     near: Rests
     everything: Rests
+    aged: Aged | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -172,6 +175,7 @@ class Explanation:
         made["copies"] = tuple((one["packet"], one["node"]) for one in content["copies"])
         made["paths"] = Behind.from_dict(content["paths"])
         made |= {name: Rests(**content[name]) for name in ("near", "everything")}
+        made["aged"] = None if content["aged"] is None else Aged(**content["aged"])
         return cls(**made)
 
 
@@ -196,6 +200,7 @@ def explain(
     calculations: Mapping[str, tuple[float, float | dict[str, float]]],
     before: Floats,
     trust: Trust,
+    aged: Aged | None = None,
 ) -> Explanation:
     """Say why one question was answered so.
 
@@ -209,6 +214,7 @@ def explain(
         calculations: weight and estimate by name.
         before: float64[J], weights of these before any outcome spoke.
         trust: the running trust in them.
+        aged: how fast what is known ages, where that was elected.
     """
     names = tuple(calculations)
     prior = trust.prior(names, before) if names else before
@@ -238,6 +244,7 @@ def explain(
         everything=rests_on(schema, evidence, np.arange(evidence.n), mine.bucket, certified),
         calculations=said,
         confirmed=trust.count,
+        aged=aged,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.elections import Trust
+from outroute.node.aged import Aged
 from outroute.node.electing import Elected
 from outroute.node.evidence import fresh_rows
 from outroute.node.explaining import Explanation, explain
@@ -52,6 +53,7 @@ class Fit:
         evidence: the same as arrays, with weights.
         weighed: what was decided about nodes and packets for the calculations; None where nothing was.
         elected: the same with what has become known since.
+        aged: how fast what is known ages; None where nobody asked.
     """
 
     fitted: Fitted
@@ -68,6 +70,7 @@ class Fit:
     evidence: Evidence
     weighed: Elected | None
     elected: Elected | None
+    aged: Aged | None = None
 
     @property
     def believed(self) -> Evidence:
@@ -90,6 +93,9 @@ class Fit:
 
     def explain(self, schema: Schema, question: NDArray[np.float64], insight: Insight, mine: Mine) -> Explanation:
         """Why the answer to a question, float64[D], says what it says; `mine` are the own records."""
+        if self.aged is not None and self.aged.since is not None:
+            kept = mine.bucket >= self.aged.since
+            mine = Mine(codes=mine.codes[kept], outcome=mine.outcome[kept], bucket=mine.bucket[kept])
         return explain(
             schema,
             question,
@@ -100,4 +106,5 @@ class Fit:
             calculations=insight.calculations,
             before=self.before,
             trust=self.trust,
+            aged=self.aged,
         )

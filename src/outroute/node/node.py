@@ -128,6 +128,7 @@ class Node(Choosing):
         self.transport = self._holder
         self._answered = AnsweredQuestions(self.log, own=self.id, clock=self._now)
         self._own: Records | None = None
+        self._when = np.empty(0, dtype=np.int64)
         self._home: tuple[bytes, ...] = ()
         try:
             self._start()
@@ -306,7 +307,8 @@ class Node(Choosing):
             seen = self._journal.observations(Which.KNOWN)
             self._home = self._asker.homes(seen.codes)
             self._own = records_of(self.schema, seen.codes, seen.outcome, seen.subject, seen.bucket)
-        return self._asker.answer(codes, self._own, home=self._home, probes=probes, now=self._now())
+            self._when = seen.bucket
+        return self._asker.answer(codes, self._own, when=self._when, home=self._home, probes=probes, now=self._now())
 
     def _note_asked(self, answers: Sequence[Answer], now: int) -> None:
         """Log a question: which cells, and to whom it went besides this node."""
