@@ -117,6 +117,47 @@ def test_stopped_killed_and_resumed_it_says_what_it_says_in_one_go(visits: Path)
         running.communicate(timeout=SECONDS)
 
 
+@pytest.mark.timeout(2 * SECONDS)
+def test_one_file_for_each_site_is_as_good_as_a_column_and_one_file_alone_is_one_site(tmp_path: Path) -> None:
+    pytest.importorskip("flwr", reason="needs the extra 'walls'")
+    data = table(n=150)
+    names = [f"{site.replace(' ', '-')}.csv" for site in data.sites]
+    for site, name in zip(data.sites, names, strict=True):
+        mine = data.site == site
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([*data.columns, "diagnosis"])
+            writer.writerows(zip(*(of[mine] for of in data.columns.values()), data.outcome[mine], strict=True))
+    run = [
+        "--outcome",
+        "diagnosis",
+        "--positive",
+        "sick",
+        "--quick",
+        "--repeats",
+        "2",
+        "--json",
+        "--walls",
+        "byzantine",
+    ]
+    code, out, err = finish(tmp_path, *names, *run, "--attacks", "slander,free-rider")
+    assert code == 0, err
+    found = json.loads(out)
+    assert list(found["sites"].values()) == [50, 50, 50]
+    wall = found["walls"]["byzantine"]
+    assert wall["status"] == "measured"
+    assert wall["settings"]["attacks"] == ["free-rider", "slander"]
+    assert all({"low", "high"} <= set(score) for score in wall["scores"])
+    assert "--attacks slander,free-rider" in found["command"]
+
+    code, out, err = finish(tmp_path, names[0], *run)
+    assert code == 1, err
+    wall = json.loads(out)["walls"]["byzantine"]
+    assert (wall["status"], wall["winner"]) == ("skipped", None)
+    assert "--site" in wall["reason"]
+    assert wall["question"].endswith("?")
+
+
 def test_without_its_libraries_it_says_what_to_install(visits: Path) -> None:
     if importlib.util.find_spec("flwr") is not None:
         pytest.skip("the extra 'walls' is installed here")
@@ -125,6 +166,7 @@ def test_without_its_libraries_it_says_what_to_install(visits: Path) -> None:
     assert "pip install 'outroute[walls]' && pip install --no-deps fluke-fl==0.8.1" in err
     wall = json.loads(out)["walls"]["communication"]
     assert (wall["status"], wall["winner"]) == ("skipped", None)
+    assert wall["question"].startswith("What does it cost to send")
     assert not list(visits.rglob("*.part"))
 
 

@@ -32,6 +32,10 @@ IDLE_SIZES, QUICK_IDLE_SIZES = (4, 8, 12), (4, 8)
 """Members of the quiet networks that are measured."""
 BYTES_MARGIN = 0.10
 """Two amounts of bytes that differ by less are equal."""
+INTERVALS = (
+    "bytes of a federated method: from the rounds in which it may have reached the target to those in which it surely "
+    "had (Nadeau-Bengio, over the splits); without an interval that is not sure at all"
+)
 MARGIN = MARGINS["log_loss"]
 """Of the score: the same for log-loss and R2."""
 
@@ -164,7 +168,9 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
         weights = one["federated"][key]["weights"]
         return federated_bytes(costs, key=key, weights=weights, slots=one["slots"], rounds=count, flower=flower)
 
-    target = max(float(ours.mean()), min(float(of[:, -1].mean()) for of in losses.values())) + MARGIN
+    last = min((of[:, -1] for of in losses.values()), key=lambda of: float(of.mean()))
+    aims = (ours if ours.mean() >= last.mean() else last) + MARGIN
+    target = max(float(ours.mean()), float(last.mean())) + MARGIN
     if not math.isfinite(target):
         raise DataError("no site has enough held-out cases for a score (R2 needs 10)", code="walls.score")
     needed: dict[str, Needed] = {}
@@ -184,8 +190,10 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
         at = _first(losses[best][number], aim, rounds[best])
         ratios.append(math.log(bytes_ours[number]) - math.log(spent(best, at or rounds[best][-1])))
     train, test = (float(np.mean([one[name] for one in splits])) for name in ("train", "test"))
-    found = difference(ratios, metric="log_loss", margin=0.0, test_to_train=test / max(train, 1.0))
-    around = difference(bytes_ours.tolist(), metric="mae", margin=0.0, test_to_train=test / max(train, 1.0))
+    share = test / max(train, 1.0)
+    found = difference(ratios, metric="log_loss", margin=0.0, test_to_train=share)
+    around = difference(bytes_ours.tolist(), metric="mae", margin=0.0, test_to_train=share)
+    between = {key: _between(losses[key] - aims[:, None], rounds[key], share) for key in needed}
     winner = _winner(found.mean, found.low, found.high)
     ratio = math.exp(found.mean)
     name = METHODS[best].name
@@ -204,7 +212,7 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
         f"{'s' if needed[best].rounds != 1 else ''}: {times} its bytes{interval}, federated learning is {kind}."
     )
     alone = float(np.mean([_loss(one["baselines"]["local"]) for one in splits]))
-    notes = []
+    notes = [INTERVALS]
     if alone <= target:
         notes.append("each site alone reaches the target too, and sends nothing")
     raw = float(np.mean([min(one["raw"].values()) for one in splits]))
@@ -235,6 +243,8 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
                 method=METHODS[key].name,
                 metric="bytes at a site, both ways",
                 value=needed[key].bytes if key in needed else None,
+                low=spent(key, ends[0]) if (ends := between.get(key)) else None,
+                high=spent(key, ends[1]) if ends else None,
                 higher_is_better=False,
                 note=_needed_text(needed.get(key)),
             )
@@ -287,6 +297,23 @@ def _equal(costs: Costs, one: Mapping[str, Any], ours: float, needed: Mapping[st
 def _first(losses: Any, target: float, rounds: Sequence[int]) -> int | None:
     """The first scored round at the target or better."""
     return next((count for count, loss in zip(rounds, losses, strict=True) if loss <= target), None)
+
+
+def _between(gaps: Any, rounds: Sequence[int], share: float) -> tuple[int, int] | None:
+    """Rounds from which on the target may be reached, and is surely: by the interval of how far the loss is above it.
+
+    Args:
+        gaps: float64[splits, rounds], loss above the target.
+        rounds: that were scored.
+        share: test rows over training rows.
+
+    Returns:
+        None where there is no interval, or it is not sure that the target is reached at all.
+    """
+    bounds = [difference(of.tolist(), metric="log_loss", margin=0.0, test_to_train=share) for of in gaps.T]
+    first = next((count for count, of in zip(rounds, bounds, strict=True) if of.low <= 0), None)
+    surely = next((count for count, of in zip(rounds, bounds, strict=True) if of.high <= 0), None)
+    return None if first is None or surely is None else (first, surely)
 
 
 def _winner(mean: float, low: float, high: float) -> Winner:
