@@ -275,7 +275,7 @@ def test_bytes_of_rounds_have_the_interval_of_the_round_that_was_needed() -> Non
     for number in range(20):
         wave = 0.02 * (-1) ** number  # round by round better, and less sure in between
         losses = [0.5 - 0.01 * at + (wave if at else 0.0) for at in range(len(CHECKED))]
-        done[f"split/{number}"]["ours"]["scores"]["log_loss"] = 0.45
+        done[f"split/{number}"]["ours"]["scores"]["log_loss"] = 0.455
         done[f"split/{number}"]["federated"]["fedavg"]["recal"] = [{"auc": 0.8, "log_loss": of} for of in losses]
     scores = {score.method: score for score in WALL.conclude(Plan(dataset=table()), done).scores}
     found = scores["federated averaging"]
@@ -283,11 +283,11 @@ def test_bytes_of_rounds_have_the_interval_of_the_round_that_was_needed() -> Non
     def spent(rounds: int) -> float:
         return federated_bytes(COSTS, key="fedavg", weights=36, slots=25, rounds=rounds, flower=False)
 
-    # 0.46 is reached at the fifth number of rounds; t(19) times the Nadeau-Bengio error is 0.0297, three steps
+    # 0.465 is reached at the fifth number of rounds; t(19) times the Nadeau-Bengio error is nearly three steps
     half = 2.093 * ((1 / 20 + 30 / 70) * 0.02**2 * 20 / 19) ** 0.5
     assert 0.02 < half < 0.03
     assert found.value == spent(CHECKED[4])
-    assert (found.low, found.high) == (spent(CHECKED[2]), spent(CHECKED[7]))
+    assert (found.low, found.high) == (spent(CHECKED[1]), spent(CHECKED[7]))
     assert (scores["one-shot averaging"].low, scores["one-shot averaging"].high) == (None, None)
 
 
