@@ -175,7 +175,7 @@ class Explanation:
         made["copies"] = tuple((one["packet"], one["node"]) for one in content["copies"])
         made["paths"] = Behind.from_dict(content["paths"])
         made |= {name: Rests(**content[name]) for name in ("near", "everything")}
-        made["aged"] = None if content["aged"] is None else Aged(**content["aged"])
+        made["aged"] = None if content.get("aged") is None else Aged(**content["aged"])
         return cls(**made)
 
 
