@@ -201,8 +201,8 @@ def advice(schema: Schema, unreviewed: Iterable[str] = ()) -> list[str]:
     elif schema.privacy.distiller is Distiller.COHORT and not schema.privacy.noise:
         found.append(
             "no noise on conditions: whoever knows a person can often tell whether it is in a packet; k = 10, "
-            "noise = 0.1 and dissent = 2 under [privacy] make that hard, and cost whoever has no records of its own some "
-            "accuracy (docs/founders.md)"
+            "noise = 0.1 and dissent = 2 under [privacy] make that hard, and cost accuracy where a node has no "
+            "records of its own (docs/founders.md)"
         )
     if schema.privacy.epsilon is not None:
         found += _private_advice(schema, waiting)
