@@ -9,6 +9,8 @@ from typing import Any
 CHOOSING = Path(__file__).parent.parent / "experiments" / "results" / "choosing.json"
 RESULTS = Path(__file__).parent.parent / "experiments" / "results" / "audit.json"
 PAGE = Path(__file__).parent / "what-leaves.md"
+EXACT = 60
+"""Decibel from which a guess is called exact."""
 START, END = "<!-- figures: written by docs/generate_results.py -->", "<!-- end of figures -->"
 TABLES = {
     "heart": "Heart disease, four hospitals",
@@ -144,6 +146,7 @@ def section() -> list[str]:
             ],
             rows,
         )
+        out += _images(one)
         out += _sequences(one)
         if "federated" in one:
             rows = [
@@ -160,11 +163,15 @@ def section() -> list[str]:
                     number(of["error"]),
                     number(of["baseline"]),
                     signed(of["advantage_db"]),
-                    number(of["psnr"], 1),
+                    *_picture(of["psnr"], of["ssim"]),
+                    *_picture(of["baseline_psnr"])[:1],
                 ]
                 for of in one["federated"]["inversion"]
             ]
-            columns = ["update", "attack", "records", "error, SD", "public guess", "above it, dB", "PSNR"]
+            columns = ["update", "attack", "records", "error, SD", "public guess", "above it, dB"]
+            columns += ["PSNR", "SSIM", "PSNR of the public guess"]
+            if all(of["psnr"] is None for of in one["federated"]["inversion"]):  # no images
+                columns, rows = columns[:6], [row[:6] for row in rows]
             out += _lines(columns, rows)
         rows = [
             [
@@ -181,6 +188,25 @@ def section() -> list[str]:
         )
         out += _more(one)
     return out + _choosing()
+
+
+def _picture(psnr: float | None, ssim: float | None = None) -> tuple[str, str]:
+    """PSNR in dB and SSIM of reconstructed images, as text."""
+    exact = psnr is not None and psnr >= EXACT
+    return "exact" if exact else number(psnr, 1), number(ssim)
+
+
+def _images(one: dict[str, Any]) -> list[str]:
+    """How like the images behind packets are to what packets say."""
+    seen = {setting: of["images"] for setting, of in one["packets"].items() if of.get("images")}
+    if not seen:
+        return []
+    public = next(iter(seen.values()))
+    rows = [[setting, *_picture(of["psnr"], of["ssim"])] for setting, of in seen.items()]
+    rows.append(
+        ["(the mean of the class, a public guess)", *_picture(public["class_mean_psnr"], public["class_mean_ssim"])]
+    )
+    return _lines(["images, by the packet's own conditions", "PSNR, dB", "SSIM"], rows)
 
 
 def _choosing() -> list[str]:
