@@ -136,6 +136,13 @@ def test_what_is_concluded_says_all_figures_and_losses_of_ours_stay() -> None:
     spread = next(s for s in found.scores if s.metric == "log-loss, best to worst" and s.ours)
     assert worst.value == pytest.approx(0.63, abs=0.01)
     assert spread.value == pytest.approx(0.2, abs=0.01)
+    assert (worst.note, spread.note) == ("worst site: site 2", "")
+    for score in (worst, spread):
+        assert score.low is not None
+        assert score.low < score.value < score.high
+        assert 0.02 < score.high - score.low < 0.06  # by hand: 4.19 * 0.69 * 0.01, and root two times that
+    rounds = next(s for s in found.scores if s.metric == "rounds to converge")
+    assert (rounds.low, rounds.value, rounds.high) == (3.0, 3.0, 3.0)
     assert found.settings["strongest_by_validation"] == "fedavg"
     assert found.parts[0].title == "How the sites differ"
     assert [s.metric for s in found.parts[0].scores if s.method == "site 1"] == ["share of 'sick'"]

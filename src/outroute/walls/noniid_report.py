@@ -144,17 +144,32 @@ def _scores(splits: Splits) -> list[Score]:
                     higher_is_better=HIGHER_IS_BETTER[metric],
                 )
             )
-        sites = [value for value in splits.site_means(name, splits.metric).values() if math.isfinite(value)]
+        sites = {site: of for site, of in splits.site_means(name, splits.metric).items() if math.isfinite(of)}
         if sites:
-            worst, best = (min(sites), max(sites)) if higher else (max(sites), min(sites))
-            metric = NAMES[splits.metric]
-            out.append(score(metric=f"{metric}, worst site", value=worst, higher_is_better=higher))
-            out.append(score(metric=f"{metric}, best to worst", value=abs(best - worst), higher_is_better=False))
+            low, high = (pick(sites, key=lambda site: sites[site]) for pick in (min, max))
+            worst, metric = low if higher else high, NAMES[splits.metric]
+            bounds = _bounds(splits.site_interval(name, splits.metric, worst))
+            out.append(
+                score(
+                    metric=f"{metric}, worst site",
+                    value=sites[worst],
+                    higher_is_better=higher,
+                    **bounds,
+                    note=f"worst site: {worst}",
+                )
+            )
+            bounds = _bounds(splits.site_interval(name, splits.metric, high, low))
+            value = sites[high] - sites[low]
+            out.append(score(metric=f"{metric}, best to worst", value=value, higher_is_better=False, **bounds))
         rounds = splits.kept(name, "converged")
         if rounds:
-            value = sum(rounds) / len(rounds)
-            out.append(score(metric="rounds to converge", value=value, higher_is_better=False))
+            value, bounds = sum(rounds) / len(rounds), _bounds(splits.kept_interval(name, "converged"))
+            out.append(score(metric="rounds to converge", value=value, higher_is_better=False, **bounds))
     return out
+
+
+def _bounds(of: Difference) -> dict[str, Any]:
+    return {"low": _finite(of.low), "high": _finite(of.high)}
 
 
 def _order(splits: Splits) -> list[str]:

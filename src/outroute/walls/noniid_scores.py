@@ -91,12 +91,26 @@ class Splits:
 
     def site_means(self, method: str, metric: str) -> dict[str, float]:
         """Mean over splits at each site."""
-        found: dict[str, list[float]] = {}
-        for result in self.results.values():
+        return {site: _mean(of.values()) for site, of in self._at_sites(method, metric).items()}
+
+    def site_interval(self, method: str, metric: str, site: str, minus: str = "") -> Difference:
+        """Of the mean at a site, or of its difference to another one in the same splits."""
+        sites = self._at_sites(method, metric)
+        less = sites[minus] if minus else dict.fromkeys(sites[site], 0.0)
+        return self._interval([value - less[i] for i, value in sites[site].items() if i in less], metric)
+
+    def _at_sites(self, method: str, metric: str) -> dict[str, dict[int, float]]:
+        """By site and split."""
+        found: dict[str, dict[int, float]] = {}
+        for number, result in self.results.items():
             for site, one in result["methods"].get(method, {"sites": {}})["sites"].items():
                 if one[metric] is not None:
-                    found.setdefault(site, []).append(one[metric])
-        return {site: _mean(values) for site, values in sorted(found.items())}
+                    found.setdefault(site, {})[number] = one[metric]
+        return dict(sorted(found.items()))
+
+    def kept_interval(self, method: str, key: str) -> Difference:
+        """Of the mean of a detail that is a number."""
+        return self._interval(self.kept(method, key), "log_loss")
 
     def kept(self, method: str, key: str) -> list[Any]:
         """A detail of a method, of all splits that have it."""
