@@ -36,6 +36,7 @@ LABELS: Mapping[str, str] = {
     "fedavg": "FedAvg (Flower)",
     "fedavg_recal": "FedAvg (Flower), recalibrated at each site",
     "fedavg_tuned": "FedAvg (Flower), fine-tuned at each site",
+    "fedavg_dp": "FedAvg (Flower), differential privacy of whole sites",
     "fedprox": "FedProx (Flower)",
     "xgb_bagging": "XGBoost bagging (Flower)",
     "xgb_bagging_recal": "XGBoost bagging (Flower), recalibrated at each site",
@@ -54,6 +55,7 @@ BASELINES = ("majority", "local", "pooled", "pooled_site", "one_shot")
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "flower": ("fedavg", "fedavg_recal", "fedavg_tuned", "fedprox"),
+    "private": ("fedavg_dp",),
     "trees": ("xgb_bagging", "xgb_bagging_recal"),
     "scaffold": ("scaffold",),
     "moon": ("moon",),
@@ -106,6 +108,7 @@ def federations(names: Sequence[str]) -> tuple[Tuned | Recalibrated, ...]:
         "fedavg": lambda: Tuned(flower.fedavg()),
         "fedavg_recal": lambda: Recalibrated(flower.fedavg()),
         "fedavg_tuned": lambda: Tuned(flower.FineTuned()),
+        "fedavg_dp": lambda: Tuned(flower.fedavg_dp()),
         "fedprox": lambda: Tuned(flower.fedprox()),
         "xgb_bagging": lambda: Tuned(trees.Bagging()),
         "xgb_bagging_recal": lambda: Recalibrated(trees.Bagging()),

@@ -5,13 +5,16 @@ answers with a `FitRes`. What a client does is what Flower's users write: a few 
 FedProx with the proximal term whose weight the strategy sends.
 
 Sources: McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data (AISTATS 2017); Li et
-al., Federated Optimization in Heterogeneous Networks (MLSys 2020), section 3.2 (FedProx).
+al., Federated Optimization in Heterogeneous Networks (MLSys 2020), section 3.2 (FedProx); McMahan et al., Learning
+Differentially Private Recurrent Language Models (ICLR 2018), section 2.2 (noise on the mean of clipped updates).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +31,23 @@ try:
 except ImportError:
     raise MissingExtraError("walls", "A comparison with Flower") from None
 
-__all__ = ["FINE_TUNING", "STAGES", "FineTuned", "FlowerClient", "FlowerNet", "fedavg", "fedprox", "rounds_of"]
+__all__ = [
+    "FINE_TUNING",
+    "STAGES",
+    "FineTuned",
+    "FlowerClient",
+    "FlowerNet",
+    "fedavg",
+    "fedavg_dp",
+    "fedprox",
+    "rounds_of",
+]
 
 STAGES = (4, 12, 30)
 """Rounds after which a fit is looked at: on heart most settings had converged by the twelfth."""
+NOISE, CLIPPING = 1.0, 1.0
+"""Multiplier of the noise, the least that Flower's documentation recommends for strong privacy, and the largest norm of
+a site's update."""
 FINE_TUNING = (2, 8)
 """Passes over its own records that a site may make after the last round."""
 
@@ -97,13 +113,26 @@ def settings_of(everybody: int) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Only what goes wrong is told."""
+    log = logging.getLogger("flwr")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowerNet(nets.Seeded):
     """Networks under one of Flower's strategies.
 
     Attributes:
         name, text, stages, personal: see :class:`~outroute.walls.opponents.sites.Federation`.
-        options: what is tried for each architecture: "work" of `nets.WORK`, and what the strategy takes ("mu").
+        options: what is tried for each architecture: "work" of `nets.WORK`, and what the strategy takes ("mu",
+            "noise").
     """
 
     name: str
@@ -140,10 +169,18 @@ class FlowerNet(nets.Seeded):
             strategy = strategies.FedProx(proximal_mu=setting["mu"], **settings_of(len(clients)))
         else:
             strategy = strategies.FedAvg(**settings_of(len(clients)))
+        if "noise" in setting:
+            strategy = strategies.DifferentialPrivacyServerSideFixedClipping(
+                strategy,
+                noise_multiplier=setting["noise"],
+                clipping_norm=CLIPPING,
+                num_sampled_clients=len(clients),
+            )
         start = ndarrays_to_parameters(nets.arrays(network))
-        for number, parameters in enumerate(rounds_of(strategy, clients, start, rounds), start=1):
-            nets.load(network, parameters_to_ndarrays(parameters))
-            yield number, network, round(sum(client.sent for client in clients) / len(clients))
+        with _quiet():  # told in every round: how much noise was added
+            for number, parameters in enumerate(rounds_of(strategy, clients, start, rounds), start=1):
+                nets.load(network, parameters_to_ndarrays(parameters))
+                yield number, network, round(sum(client.sent for client in clients) / len(clients))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +224,12 @@ class FineTuned:
 def fedavg() -> FlowerNet:
     """Flower's FedAvg."""
     return FlowerNet(name="fedavg", text="FedAvg (Flower)", options=[{"work": work} for work in nets.WORK])
+
+
+def fedavg_dp() -> FlowerNet:
+    """Flower's FedAvg with its differential privacy on the server: whole sites are protected, not records."""
+    options = [{"work": work, "noise": NOISE} for work in nets.WORK]
+    return FlowerNet(name="fedavg_dp", text="FedAvg (Flower), differential privacy of whole sites", options=options)
 
 
 def fedprox() -> FlowerNet:
