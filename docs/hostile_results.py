@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from outroute.simulation import SYBILS
+from outroute.simulation import ADVERSARIES, SYBILS
 from outroute.walls.hostile_federated import SYBIL_CLIENTS
 
 __all__ = ["breakdown", "byzantine", "federated", "liars", "partition", "power"]
@@ -175,10 +175,14 @@ def federated(name: str, how: str) -> list[str]:
     if ours is not None:
         same = ours["repeats"] == found["repeats"]
         beside += ", from the same splits." if same else f", from all {ours['repeats']} splits of the table above."
+    attacks = [attack for attack in results if attack != "attack-free"]
+    some = "" if set(attacks) == set(ADVERSARIES) else f" --attacks {' '.join(attacks)}"
+    if ours is not None and "sybils" in results:
+        beside += f" Sybils are {SYBIL_CLIENTS} clients, and {SYBILS} identities for outcome routing."
     out = [
         f"## The same attackers in federated learning: {name}",
         "",
-        f"`python -m benchmarks.byzantine {how} --repeats {found['repeats']} --json` (extra `walls`): log-loss at the honest "
+        f"`python -m benchmarks.byzantine {how}{some} --repeats {found['repeats']} --json` (extra `walls`): log-loss at the honest "
         "sites, in brackets recalibrated at each site. Flower's own rules, told how many attackers there are; FLTrust's root "
         f"set is the records of the site that asks. {beside}".rstrip(),
         "",
