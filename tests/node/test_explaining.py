@@ -15,7 +15,7 @@ from outroute.node import Node
 from outroute.node.behind import PATHS_SHOWN
 from outroute.node.comparing import VALUES_MOST, WARNING, Comparison
 from outroute.node.electing import Electing
-from outroute.node.explaining import SHOWN, Explanation
+from outroute.node.explaining import LOST_HERE, SHOWN, Explanation, _but
 from outroute.node.nearby import near_of, nearest
 from outroute.node.pairing import OWN
 from outroute.packet import PacketArray, identities
@@ -133,12 +133,25 @@ def test_losers_name_a_packet_that_exists_and_whom_they_lost_to() -> None:
     assert found.lost
     sly = identity("sly").id.hex()
     assert sly in {one.node for one in found.lost}
+    for one in found.nodes:
+        lost = one.counted < LOST_HERE * one.weight * one.near
+        assert ("near this case most of what it says lost" in one.why) == lost
     for one in found.lost:
         assert names[one.packet] == one.node
         assert one.weight < 0.9
         if one.to_packet is not None:
             assert names[one.to_packet] == one.to
             assert one.to != one.node
+
+
+@pytest.mark.parametrize(
+    ("weight", "near", "counted", "said"),
+    [(1.0, 60, 0, True), (1.0, 60, 31, False), (0.0, 60, 0, False), (1, 0, 0, False)],
+)
+def test_a_node_that_is_believed_and_not_here_is_told_so(
+    weight: float, near: float, counted: float, said: bool
+) -> None:
+    assert bool(_but(weight, near, counted)) == said
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.name)

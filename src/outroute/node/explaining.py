@@ -32,6 +32,8 @@ __all__ = ["SHOWN", "Believed", "Calculated", "Explanation", "Lost", "Rest", "ex
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+LOST_HERE = 0.5
+"""Part of a node's observations near a question, as far as it is believed, below which it is said that they lost."""
 SHOWN = 10
 """Nodes, losers and copies that are named; the rest is summed up."""
 
@@ -321,7 +323,7 @@ def _nodes(near: _Near, elected: Elected, own: int) -> tuple[tuple[Believed, ...
             node=e.nodes[i].hex(),
             organisation=_hex(elected.certified.get(e.nodes[i])),
             verdict=verdicts[i].value,
-            why=why(hired, i, own),
+            why=why(hired, i, own) + _but(float(hired.weight[i]), float(heard[i]), float(counted[i])),
             weight=float(hired.weight[i]),
             packets=int(packets[i]),
             observations=float(mass[i]),
@@ -335,6 +337,13 @@ def _nodes(near: _Near, elected: Elected, own: int) -> tuple[tuple[Believed, ...
         for i in shown
     )
     return named, tuple(_rest(verdicts, set(shown), heard, counted))
+
+
+def _but(weight: float, heard: float, counted: float) -> str:
+    """What a node's verdict does not say: that it is believed in general, and not here."""
+    if counted >= LOST_HERE * weight * heard:
+        return ""
+    return "; near this case most of what it says lost to others or to your own outcomes, or was said before"
 
 
 def _rest(verdicts: list[Verdict], shown: set[Any], heard: Floats, counted: Floats) -> Iterable[Rest]:
