@@ -143,6 +143,18 @@ def test_a_whole_run_finds_what_is_known() -> None:
     assert searched[f"{noisy}: closed form"] < 3
     compressed = next(of for name, of in searched.items() if "largest 10 %" in name and "closed form" in name)
     assert compressed < EXACT
+    more = next(part for part in found.parts if part.title == "Other attacks on packets")
+    value = {(s.method, s.metric): s for s in more.scores}
+    alone, linked = (
+        value["single records", "a field of a member, dB"],
+        value["single records", "linked to their packet"],
+    )
+    assert alone.value > 10  # a packet of one record tells every field of it
+    assert linked.value > 0.9
+    assert linked.low < linked.value <= linked.high
+    assert abs(value["cohorts of 5", "a field of a member, dB"].value) < 3
+    assert ("private, epsilon 1", "linked to their packet") not in value  # its packets are there whoever is in them
+    assert ("cohorts of 5", "a second look adds, dB") in value
     pictures = next(f for part in found.parts for f in part.figures if f.images)
     shapes = {np.shape(pixels) for _, pixels in pictures.images}
     assert len(shapes) == 1

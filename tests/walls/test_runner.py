@@ -256,7 +256,10 @@ def test_every_wall_has_the_same_keys_whatever_became_of_it(tmp_path: Path) -> N
     }
     plan = plan_of(dataset=table(sites=1))
     done = run(plan, NAMES, State(tmp_path, digest_of(plan)), loader=lacks)
-    found = to_json(plan, done, digest="x", command="y", seconds=1.0)["walls"]
+    report = to_json(plan, done, digest="x", command="y", seconds=1.0)
+    assert report["schema"] == {"name": "small", "id": plan.dataset.schema.id.hex()}
+    assert (report["distiller"], report["k"], report["epsilon"]) == ("cohort", 5, 1.0)  # the same for all walls
+    found = report["walls"]
     assert [found[name]["status"] for name in NAMES] == ["skipped", "skipped", "failed", "partial", "stopped"]
     for name in NAMES:
         assert set(found[name]) == WALL_KEYS

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from outroute.walls.base import Found, Plan, Step, Tell
+from outroute.walls.inversion_more import more
 from outroute.walls.inversion_sides import Bench
 from outroute.walls.inversion_verdict import RULE, conclude
 
@@ -28,7 +29,7 @@ class Inversion:
     needs: Sequence[str] = ("torch",)
 
     def steps(self, plan: Plan) -> Sequence[Step]:
-        """Leak and worth of every method, then the searches in updates, then the pictures."""
+        """Leak and worth of every method, other attacks on packets, searches in updates, and the pictures."""
         bench = Bench(plan)
         quick = plan.quick
         out = []
@@ -42,6 +43,9 @@ class Inversion:
         for method in bench.methods:
             run = partial(_quietly, partial(bench.worth, method))
             add(f"worth/{method.key}", f"what {method.name} is worth", 0.03 * bench.effort.repeats, run)
+        for method in bench.methods:
+            if method.ours:
+                add(f"more/{method.key}", f"other attacks on {method.name}", 1.5, partial(more, bench, method))
         for number, one in enumerate(bench.searches):
             cost = sum(len(this.rows) ** 0.5 for this in one.tries) * len(one.attacks) * (0.2 if quick else 0.3)
             text = f"searching for records in updates: {one.setting}"

@@ -11,6 +11,7 @@ from outroute.audit.accounting import DELTA
 from outroute.audit.utility import TEST_SHARE
 from outroute.trial.intervals import MIN_REPEATS, Difference, Verdict, difference
 from outroute.walls.base import Curve, Figure, Found, Part, Score, Winner
+from outroute.walls.inversion_more import part_of
 from outroute.walls.inversion_scores import EXACT, MARGIN, READ_OFF, Row, row_of, scores_of
 from outroute.walls.inversion_sides import Bench, mapping_of, strips
 
@@ -210,7 +211,7 @@ def _parts(
                 figures=pictures,
             )
         )
-    return out
+    return out + part_of(bench.methods, done)
 
 
 def _curves(rows: Sequence[Row]) -> list[Curve]:

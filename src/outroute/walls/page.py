@@ -77,7 +77,8 @@ def render(found: Mapping[str, Any]) -> str:
         f"<h1>The walls: {escape(found['table'])}</h1>",
         f'<ul class="first">{_items(found["summary"])}</ul>',
         f"<p>Federated learning beside outcome routing on one table: {found['rows']:,} rows, outcome "
-        f"{escape(found['outcome'])}, sites (rows): {sites}. Packets of {found['k']} subjects, {found['repeats']} "
+        f"{escape(found['outcome'])}, sites (rows): {sites}. Packets of {found['k']} subjects "
+        f"(schema {escape(found['schema']['name'])}, distiller {escape(found['distiller'])}), {found['repeats']} "
         f"repeats, seed {found['seed']}.{quick}{stopped}</p>",
         _five(found["walls"]),
         *(_wall(name, wall) for name, wall in found["walls"].items()),

@@ -109,6 +109,8 @@ def to_json(plan: Plan, run: Run, *, digest: str, command: str, seconds: float) 
         "outcome": data.schema.outcome.name,
         "rows": len(data),
         "sites": {site: int((data.site == site).sum()) for site in data.sites},
+        "schema": {"name": data.schema.name, "id": data.schema.id.hex()},
+        "distiller": data.schema.privacy.distiller.name.lower(),
         "k": plan.k,
         "epsilon": plan.epsilon,
         "repeats": plan.repeats,
