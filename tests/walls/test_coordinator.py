@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,10 +250,30 @@ def test_figures_have_the_interval_of_what_was_counted_and_say_what_is_not_in_it
     assert bounds[GOSSIP] == pytest.approx((0.398, 0.602), abs=5e-4)  # 50 of 100, from Clopper-Pearson tables
     assert bounds[FLOWER] == pytest.approx((0.0, 0.602), abs=5e-4)  # none of 4
     assert "gossip averaging 50% (40% to 60%)" in found.verdict
-    assert any("struck once" in note for note in found.notes)
+    assert any("--blows 5" in note for note in found.notes)
     pauses = [one for part in found.parts for one in part.scores if one.metric == "longest pause, s"]
     assert pauses
     assert all(one.low is None for one in pauses)
+
+
+def test_blows_that_are_struck_again_show_how_they_differ_and_decide_nothing(plan: Plan) -> None:
+    three = replace(plan, blows=3)
+    keys = [step.key for step in WALL.steps(three)]
+    assert keys[:3] == [step.key for step in WALL.steps(plan)]
+    assert keys[3:] == [f"again-{n}/{key}" for n in (2, 3) for key in keys[:3]]
+    done = results(1.0, 0.9, 0.0)
+    for number, (ours, theirs) in enumerate([(0.2, 0.8), (0.3, 0.7)], start=2):
+        done |= {f"again-{number}/{key}": of for key, of in results(ours, theirs, 0.0).items()}
+    found = WALL.conclude(three, done)
+    first = WALL.conclude(plan, results(1.0, 0.9, 0.0))
+    assert (found.winner, found.verdict, found.scores) == (first.winner, first.verdict, first.scores)
+    part = next(part for part in found.parts if part.title == "The same blows again")
+    by_note = {(score.method, score.note): score for score in part.scores}
+    mean = by_note[GOSSIP, "x: 90%, 80%, 70%"]
+    half = 4.3027 * 0.1 / 3**0.5  # t(2, 0.975), standard deviation 0.1
+    assert (mean.low, mean.value, mean.high) == pytest.approx((0.8 - half, 0.8, 1.0), abs=1e-4)
+    assert by_note[FLOWER, "x: 0%, 0%, 0%"].high == 0.0
+    assert not any(part.title == "The same blows again" for part in first.parts)
 
 
 def test_a_newcomer_that_finds_less_counts_against_us(plan: Plan) -> None:
@@ -273,8 +294,6 @@ def test_steps_are_the_same_for_the_same_plan(plan: Plan, data: Dataset) -> None
 
 
 def test_numbers_and_several_classes_are_laid_out_for_the_models(data: Dataset) -> None:
-    from dataclasses import replace
-
     from outroute.datasets.declare import numeric_outcome, schema
     from outroute.schema import Outcome, OutcomeKind
     from outroute.walls.coordinator_model import steps

@@ -88,6 +88,7 @@ def test_without_resume_everything_is_measured_anew(tmp_path: Path) -> None:
         {"quick": True},
         {"attacks": ("sybils",)},
         {"divisions": ("iid",)},
+        {"blows": 3},
         {"deployment": Deployment(nodes=11)},
         {"dataset": table(seed=2)},
         {"dataset": table(n=119)},

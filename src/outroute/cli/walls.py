@@ -101,6 +101,15 @@ def walls(
             show_default=False,
         ),
     ] = None,
+    blows: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=20,
+            help="Times that the wall coordinator strikes each side, to see how blows differ; each takes as long "
+            "as the first, on which the verdict rests.",
+        ),
+    ] = 1,
     time: Time = None,
     subject: Subject = None,
     case: Case = None,
@@ -186,6 +195,7 @@ def walls(
         deployment=planned,
         attacks=lies,
         divisions=divisions,
+        blows=blows,
     )
     check_divisions(data, divisions, seed)
     digest = digest_of(plan)
@@ -206,6 +216,7 @@ def walls(
         "--deployment": deployment,
         "--attacks": ",".join(split_names(attacks)) or None,
         "--divide": ",".join(divisions) or None,
+        "--blows": None if blows == 1 else blows,
         "--time": time,
         "--subject": subject,
         "--case": case,

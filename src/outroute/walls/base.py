@@ -57,6 +57,7 @@ class Plan:
         attacks: of the Byzantine wall, names of `outroute.simulation.ADVERSARIES`; none: those that it takes itself.
         divisions: of the same records over the sites anew, for the non-IID wall ("iid", "dirichlet:0.1", "classes:2",
             "quantity:0.5"); none: those that it takes itself.
+        blows: times that the coordinator's wall strikes each side; the verdict rests on the first.
     """
 
     dataset: Dataset
@@ -68,6 +69,7 @@ class Plan:
     deployment: Deployment = field(default_factory=Deployment)
     attacks: tuple[str, ...] = ()
     divisions: tuple[str, ...] = ()
+    blows: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from outroute.trial import counted
 from outroute.walls import coordinator_blows as blows
 from outroute.walls import coordinator_coupling as coupling
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Step, Winner
+from outroute.walls.coordinator_again import again
+from outroute.walls.coordinator_again import part_of as again_part
 from outroute.walls.coordinator_words import coupled, coupling_scores, restart_text
 
 __all__ = ["MARGIN", "WALL", "Coordinator"]
@@ -19,7 +21,8 @@ MARGIN = 0.05
 OURS, FLOWER, GOSSIP = "outcome routing", "Flower (server and clients)", "gossip averaging"
 COUNTED = (
     "intervals count pieces of work (exact, Clopper-Pearson): of those expected at the pace before the blow, each was "
-    "done or not. Every blow was struck once: how blows differ from each other is not in them, and pauses have none"
+    "done or not. How blows differ from each other is not in them: --blows 5 strikes again and shows it; pauses have "
+    "none"
 )
 STEPS = {
     OURS: ("network",),
@@ -75,15 +78,17 @@ class Coordinator:
             ),
         ]
         if plan.quick:
-            return made
-        return [
-            *made,
+            return [*made, *again(made, plan.blows)]
+        made.append(
             Step(
                 key="flower/clients",
                 text="Flower's clients are killed and stopped",
                 cost=45 + 2 * window,
                 run=partial(blows.star_clients, plan),
-            ),
+            )
+        )
+        return [
+            *made,
             Step(
                 key="models/outroute",
                 text="nodes answer each other that calculate differently",
@@ -96,6 +101,7 @@ class Coordinator:
                 cost=35,
                 run=partial(coupling.star, plan),
             ),
+            *again(made, plan.blows),
         ]
 
     def conclude(self, plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Found:
@@ -116,6 +122,7 @@ class Coordinator:
                 "is why a node that knows nothing joins at the end and must find everything"
             )
         parts = [Part(title="What was struck, and what went on", scores=_scores(struck), figures=[_figure(struck)])]
+        parts += again_part(done, STEPS, _blows, ours=OURS)
         if (text := restart_text(done)) != "":
             parts.append(Part(title="Putting it right", text=text))
         if any(key.startswith("models/") for key in done):

@@ -156,7 +156,8 @@ def digest_of(plan: Plan) -> str:
     for name, values in sorted(arrays.items()):
         add(name, _bytes(values))
     settings = {
-        name: getattr(plan, name) for name in ("k", "epsilon", "repeats", "seed", "quick", "attacks", "divisions")
+        name: getattr(plan, name)
+        for name in ("k", "epsilon", "repeats", "seed", "quick", "attacks", "divisions", "blows")
     }
     settings["deployment"] = {name: value for name, value in plan.deployment.to_json().items() if name != "given"}
     settings["group_kind"] = data.group_kind.value
