@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from outroute.datasets import Dataset
+from outroute.datasets import Dataset, GroupKind
 from outroute.errors import DataError
 from outroute.simulation import ADVERSARIES
 from outroute.walls import Deployment
@@ -114,6 +114,18 @@ def test_the_share_of_the_deployment_is_measured(plan: Plan) -> None:
     assert 37 in shares_of(own)
     everybody = Plan(dataset=plan.dataset, deployment=Deployment(hostile_share=1.0))
     assert max(shares_of(everybody)) == 90
+
+
+def test_few_people_with_many_records_each_are_no_packets_and_the_wall_says_so() -> None:
+    data = table(120, 2)
+    few = np.where(data.site == "site 0", np.arange(len(data)) % 4, 100 + np.arange(len(data)))
+    people = replace(data, group=few.astype(np.int64), group_kind=GroupKind.SUBJECT)
+    plan = Plan(dataset=people, quick=True, k=5)
+    with pytest.raises(CannotRunError, match="fewer than two sites have the 5 subjects"):
+        WALL.steps(plan)[0].run(lambda _: None)
+    rows_each = replace(data, group=np.arange(len(data)) // 3, group_kind=GroupKind.SUBJECT)
+    first = WALL.steps(replace(plan, dataset=rows_each))[0].run(lambda _: None)
+    assert {row["method"] for row in first["rows"]} >= {ELECTIONS, LOCAL, *BESIDE}
 
 
 def test_steps_have_keys_of_their_own_and_numbers_are_refused(plan: Plan) -> None:

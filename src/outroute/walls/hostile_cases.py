@@ -18,6 +18,7 @@ from outroute.schema import Schema, unit_scale
 from outroute.simulation import Region, standardised, together
 from outroute.synthesis import Evidence, Records
 from outroute.trial.routing import founders_landmarks
+from outroute.walls.base import CannotRunError
 
 __all__ = ["Case", "Table", "case_of", "cases_of", "region_around", "tables_of", "victims_of"]
 
@@ -116,6 +117,9 @@ def tables_of(
         repeats: number of splits, from `first` on.
         k: subjects in a packet.
         seed: of the splits and of everything else.
+
+    Raises:
+        CannotRunError: fewer than two sites can publish anything.
     """
     data = prepared.dataset
     protocol = trial.Protocol.ROWS if data.group is None else trial.Protocol.GROUPED
@@ -136,6 +140,11 @@ def _table(
 ) -> Table:
     made = {site: distil(fold.schema, rows, k=k).cohorts for site, rows in observed.items()}
     made = {site: cohorts for site, cohorts in made.items() if len(cohorts)}
+    if len(made) < 2:
+        raise CannotRunError(
+            f"fewer than two sites have the {k} subjects that a packet needs, so nobody has packets of others: a "
+            "smaller --k, or leave the wall out with --walls"
+        )
     codes = np.concatenate([cohorts.codes for cohorts in made.values()])
     found = founders_landmarks(fold.schema, codes, len(codes), fold.rng("landmarks"))
     packets = {}
