@@ -116,6 +116,31 @@ def section() -> list[str]:
         f"The rule: {first['rule']}",
         "",
     ]
-    for name in names:
-        out += [f"### {name}", "", *_table(json.loads(there[name].read_text()))]
+    every = {name: json.loads(there[name].read_text()) for name in names}
+    out += _overview(every)
+    for name, found in every.items():
+        out += [f"### {name}", "", *_table(found)]
     return out
+
+
+def _overview(every: dict[str, dict[str, Any]]) -> list[str]:
+    """All tables, a line each."""
+    out = [
+        "| table | sites | splits | score | outcome routing | strongest federated method by validation | ours minus this | wins |",
+        "|---" * 8 + "|",
+    ]
+    for name, found in every.items():
+        parts = {part["title"]: part for part in found["parts"]}
+        main = found["scores"][0]["metric"]
+        value = {one["method"]: one for one in found["scores"] if one["metric"] == main}
+        pair = next(
+            one
+            for one in parts["Paired differences"]["scores"]
+            if one["note"] and one["metric"] == f"ours minus this, {main}"
+        )
+        wins = {"outroute": "**outcome routing**", "federated": "**federated learning**"}.get(found["winner"], "tie")
+        out.append(
+            f"| {name} | {found['sites']} | {found['settings']['splits']} | {main} | {_number(value['outcome routing'])} | "
+            f"{pair['method']}: {_number(value[pair['method']])} | {_gap(pair)} | {wins} |"
+        )
+    return [*out, ""]
