@@ -15,6 +15,7 @@ from outroute.simulation import ADVERSARIES
 from outroute.walls import Deployment
 from outroute.walls.base import CannotRunError, Found, Plan, Winner
 from outroute.walls.byzantine import IID, NATURAL, WALL, _dealt, attacks_of, shares_of
+from outroute.walls.byzantine_report import NAMES
 from outroute.walls.byzantine_score import BESIDE, ELECTIONS, LOCAL, NAMED, Figures, decided, paired
 from outroute.walls.opponents import LABELS
 
@@ -161,6 +162,10 @@ def test_what_was_tried_of_all_attacks_is_said_and_pictures_stay_readable(plan: 
     assert len(weights.curves) == 4
     assert "that hold most" in weights.caption
     assert all(name in every.parts[2].text for name in ADVERSARIES)
+    shown = every.parts[2].scores
+    assert {score.metric for score in shown} == {"log-loss"}  # a row for each attack, not a column
+    assert {score.method.split(":")[0] for score in shown} == set(ADVERSARIES)
+    assert f"slander: {NAMES[ELECTIONS]}" in {score.method for score in shown}
 
 
 def number_table() -> Dataset:

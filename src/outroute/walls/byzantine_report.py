@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,7 @@ def _score(figures: Figures, method: str, metric: str, values: Mapping[int, floa
         method=name_of(method),
         metric=metric,
         value=of.mean if math.isfinite(of.mean) else None,
-        low=of.low if math.isfinite(of.low) else None,
+        low=max(of.low, 0.0) if math.isfinite(of.low) else None,  # no log-loss is below
         high=of.high if math.isfinite(of.high) else None,
         ours=method in (ELECTIONS, NO_ELECTION),
         higher_is_better=False,
@@ -228,13 +229,14 @@ def _attacks(figures: Figures, share: int) -> list[Score]:
             if not values or not share:
                 continue
             weight = figures.at(method, attack, share, "share")
-            note = f"{attack}; attackers hold {np.mean(list(weight.values())):.0%} of the weight" if weight else attack
-            out.append(_score(figures, method, f"log-loss under {attack}", values, note))
+            note = f"attackers hold {np.mean(list(weight.values())):.0%} of the weight" if weight else ""
+            who = f"{attack}: {name_of(method)}"
+            out.append(replace(_score(figures, method, "log-loss", values, note), method=who))
             if ADVERSARIES[attack].aimed and (inside := figures.at(method, attack, share, "inside")):
                 before = figures.clean(method, "inside")
                 cost = paired(inside, before)
-                note = f"cases in the region that it aims at; costs {cost.mean:+.3f}{_bounds(cost.low, cost.high)}"
-                out.append(_score(figures, method, f"log-loss inside, under {attack}", inside, note))
+                note = f"in the region it costs {cost.mean:+.3f}{_bounds(cost.low, cost.high)}"
+                out.append(replace(_score(figures, method, "in the region aimed at", inside, note), method=who))
     return out
 
 
@@ -250,7 +252,7 @@ def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
                     label=name_of(method),
                     x=[float(s) for s, _ in known],
                     y=[of.mean for _, of in known],
-                    low=[of.low for _, of in known] if bounded and method in (ELECTIONS, NAMED) else None,
+                    low=[max(of.low, 0.0) for _, of in known] if bounded and method in (ELECTIONS, NAMED) else None,
                     high=[of.high for _, of in known] if bounded and method in (ELECTIONS, NAMED) else None,
                     ours=method in (ELECTIONS, NO_ELECTION),
                     baseline=method == NO_ELECTION,
