@@ -67,10 +67,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--methods", choices=("all", "few"), default="all")
+    parser.add_argument("--undivided", action="store_true", help="the sites as they are, and no divisions beside them")
     parser.add_argument("--keep", type=Path, help="finished steps, one a line")
     asked = parser.parse_args(arguments)
     data = load(asked.table)
-    sweep = SWEEP if asked.methods == "all" and asked.partition == "natural" else ()
+    divided = asked.methods == "all" and asked.partition == "natural" and not asked.undivided
+    sweep = SWEEP if divided else ()
     data = partitioned(data, Partition.parse(asked.partition, asked.clients), asked.seed)
     few = asked.methods == "few"
     wall = NonIid(groups=QUICK if few else GROUPS, baselines=BASELINES, sweep=sweep)
@@ -100,6 +102,7 @@ def main(arguments: list[str]) -> None:
             "repeats": asked.repeats,
             "seed": asked.seed,
             "methods": asked.methods,
+            "undivided": asked.undivided,
             "rule": wall.rule,
             "verdict": found.verdict,
             "winner": found.winner.value,

@@ -45,6 +45,8 @@ def _command(found: dict[str, Any]) -> str:
         words += ["--partition", found["partition"]]
     if found["methods"] != "all":
         words += ["--methods", found["methods"]]
+    if found.get("undivided"):
+        words.append("--undivided")
     if found["repeats"] != 20:
         words += ["--repeats", str(found["repeats"])]
     return f"`python -m benchmarks.noniid {' '.join(words)} --json`"
