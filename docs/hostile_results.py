@@ -167,14 +167,17 @@ def federated(name: str, how: str) -> list[str]:
     found = _read(f"byzantine-{name}-federated")
     if found is None:
         return []
-    ours = _read(f"byzantine-{name}")
+    ours = _read(f"byzantine-{name}-same") or _read(f"byzantine-{name}")
+    if ours is not None and ours["repeats"] != found["repeats"]:
+        ours = None  # other splits, in which other sites ask
     results = found["results"]
     free = results["attack-free"]
     rules = [rule for rule in free if rule != "local" and not rule.endswith(RECALIBRATED)]
-    beside = "" if ours is None else "Own records alone and outcome routing with its elections stand beside"
+    beside = ""
     if ours is not None:
-        same = ours["repeats"] == found["repeats"]
-        beside += ", from the same splits." if same else f", from all {ours['repeats']} splits of the table above."
+        beside = (
+            "Own records alone and outcome routing with its elections stand beside, from the same splits and sites."
+        )
     attacks = [attack for attack in results if attack != "attack-free"]
     some = "" if set(attacks) == set(ADVERSARIES) else f" --attacks {' '.join(attacks)}"
     if ours is not None and "sybils" in results:
