@@ -15,7 +15,7 @@ from outroute.errors import DataError, MissingExtraError
 from outroute.trial import fltrust
 from outroute.trial.estimators import Layout
 from outroute.trial.federated import federated
-from outroute.trial.metrics import log_loss
+from outroute.trial.metrics import log_loss, r2
 from outroute.trial.robust import ROOTED_ROUNDS, Client, Setting, predictions, robust, tuned
 from outroute.trial.robust_rules import (
     FLOWER_RULES,
@@ -182,12 +182,45 @@ def test_a_leaning_attacker_is_trusted_and_does_harm() -> None:
     assert fitted(FOLD, leaners, fltrust_rule, root=site) > fitted(FOLD, flippers(36), fltrust_rule, root=site)
 
 
-def test_numbers_and_no_honest_client_are_refused() -> None:
+def test_with_numbers_it_is_federated_averaging_too_and_the_rules_stand_where_the_mean_does_not() -> None:
+    data = make(sizes=(150, 60, 150, 150), outcome="numeric")
+    fold, parts = first_fold(data)
+    honest = {site: Client(x=rows.x, y=rows.y) for site, rows in fold.train.items()}
+    layout, y = Layout.of(fold.schema), truth(data, parts)
+
+    def fit(clients: list[Client], rule: Rule, root: str | None = None) -> float:
+        model = robust(
+            clients,
+            rule,
+            layout=layout,
+            classes=0,
+            setting=SETTING,
+            rng=np.random.default_rng(0),
+            root=None if root is None else honest[root],
+        )
+        return float(np.mean([r2(seen, model(fold.test[site].x)) for site, seen in y.items()]))
+
+    records = {site: (client.x, client.y) for site, client in honest.items()}
+    plain = federated(records, layout=layout, classes=0, strength=1.0, local_steps=5).model
+    theirs = float(np.mean([r2(seen, plain(fold.test[site].x)) for site, seen in y.items()]))
+    clean = fit([*honest.values()], mean_rule)
+    assert clean == pytest.approx(theirs, abs=1e-3)
+    every = np.concatenate([client.y for client in honest.values()])
+    mirrored = [replace(client, y=2 * every.mean() - client.y, hostile=True) for client in [*honest.values()] * 9]
+    assert fit([*honest.values(), *mirrored], mean_rule) < 0
+    assert fit([*honest.values(), *mirrored], fltrust_rule, next(iter(honest))) > clean - 0.1
+    # Squared errors have no bound: random updates drive the mean away, and the last model before that is kept.
+    wild = [replace(client, liar=gaussian) for client in mirrored]
+    found = fit([*honest.values(), *wild], mean_rule)
+    assert np.isfinite(found)
+    assert found < 0
+
+
+def test_no_honest_client_is_refused() -> None:
     layout = Layout.of(FOLD.schema)
-    for clients, classes in ((flippers(2), 2), ([Client(x=r.x, y=r.y) for r in FOLD.train.values()], 0)):
-        with pytest.raises(DataError) as caught:
-            robust(clients, mean_rule, layout=layout, classes=classes, setting=SETTING, rng=np.random.default_rng(0))
-        assert caught.value.code == "trial.robust"
+    with pytest.raises(DataError) as caught:
+        robust(flippers(2), mean_rule, layout=layout, classes=2, setting=SETTING, rng=np.random.default_rng(0))
+    assert caught.value.code == "trial.robust"
 
 
 def test_tuning_stays_within_the_budget_and_predictions_are_probabilities() -> None:

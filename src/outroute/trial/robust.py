@@ -26,11 +26,14 @@ from outroute.trial.robust_rules import Liar, Rule, Weights
 from outroute.trial.splits import inner_folds
 from outroute.trial.tuning import INNER_FOLDS, SELECTION_ROWS, TUNING_TRIALS, cross_fit, join, loss, strengths
 
-__all__ = ["ROOTED_ROUNDS", "Client", "Setting", "predictions", "robust", "tuned"]
+__all__ = ["DIVERGED", "ROOTED_ROUNDS", "Client", "Setting", "predictions", "robust", "tuned"]
 
 ROOTED_ROUNDS = (5, 15, ROUNDS)
 """Rounds that a server with records of its own may choose from: with many, a convex model ends where these records
 alone would take it, and its clients have said nothing."""
+DIVERGED = 1e6
+"""A weight above this, in deviations of the outcome: liars have driven the training away, and the last model before
+that stands. For numbers only, whose squared errors have no bound; long before, all answers are out of any range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,22 +71,29 @@ def robust(
         clients: honest ones and attackers; those without records take no part.
         rule: puts weights together.
         layout: of the schema.
-        classes: number of classes, 2 or more.
+        classes: number of classes, 0 for numbers, whose mean and deviation come from honest clients too.
         setting: strength, local steps and rounds.
         rng: for liars who draw.
         root: the server's own records, for rules that have them.
 
     Raises:
-        DataError: numeric outcomes, or no honest client with records (`trial.robust`).
+        DataError: no honest client with records (`trial.robust`).
     """
     clients = [client for client in clients if len(client.y)]
     honest = np.array([not client.hostile for client in clients], dtype=bool)
-    if not classes or not honest.any():
-        raise DataError("robust rules are compared on classes, and need a client that is honest", code="trial.robust")
+    if not honest.any():
+        raise DataError(
+            "robust rules are compared with a client that is honest, and there is none", code="trial.robust"
+        )
     sums: Moments = sum_of([moments(client.x) for client in clients if not client.hostile])
     scores = standard(layout, sums)
     everyone = [*clients, root] if root is not None and len(root.y) else clients
-    stack = _Stack([scores(client.x) for client in everyone], [client.y for client in everyone], classes)
+    centre, spread = 0.0, 1.0
+    if not classes:
+        seen = np.concatenate([client.y for client in clients if not client.hostile])
+        centre, spread = float(seen.mean()), float(seen.std()) or 1.0
+    targets = [(client.y - centre) / spread for client in everyone]
+    stack = _Stack([scores(client.x) for client in everyone], targets, classes)
     rows, n = stack.rows[: len(clients)], len(clients)
     total = int(rows[honest].sum())
     penalty = 1 / (setting.strength * total)
@@ -97,8 +107,11 @@ def robust(
             for i, client in enumerate(clients):
                 if client.liar is not None:
                     sent[i] = client.liar(shared, new[i], new[:n][honest], rng)
-            shared = rule(number, shared, sent, rows, new[n] if len(everyone) > n else shared)
-    return linear_model(scores, shared.astype(np.float64), classes, 0.0, 1.0)
+            after = rule(number, shared, sent, rows, new[n] if len(everyone) > n else shared)
+            if not classes and not np.abs(after).max() < DIVERGED:
+                break
+            shared = after
+    return linear_model(scores, shared.astype(np.float64), classes, centre, spread)
 
 
 def sum_of(parts: Sequence[Moments]) -> Moments:
@@ -115,7 +128,7 @@ class _Stack:
     def __init__(self, z: Sequence[NDArray[np.float64]], y: Sequence[NDArray[np.float64]], classes: int) -> None:
         self.rows = np.array([len(part) for part in y], dtype=np.int64)
         self.classes = classes
-        self.features, self.outputs = z[0].shape[1] + 1, 1 if classes == 2 else classes
+        self.features, self.outputs = z[0].shape[1] + 1, classes if classes > 2 else 1
         shape = (len(z), int(self.rows.max()))
         self.z = np.zeros((*shape, self.features), dtype=np.float32)
         self.target = np.zeros((*shape, self.outputs), dtype=np.float32)
@@ -123,17 +136,18 @@ class _Stack:
         for i, (part, seen) in enumerate(zip(z, y, strict=True)):
             n = len(seen)
             self.z[i, :n, 0], self.z[i, :n, 1:], self.mask[i, :n] = 1.0, part, 1.0
-            self.target[i, :n] = seen[:, None] if classes == 2 else np.eye(classes)[seen.astype(np.int64)]
+            self.target[i, :n] = np.eye(classes)[seen.astype(np.int64)] if classes > 2 else seen[:, None]
         self.turned = np.ascontiguousarray(self.z.transpose(0, 2, 1))
         grams = (self.turned @ self.z).astype(np.float64) / self.rows[:, None, None]
-        self.curvature = (0.25 if classes == 2 else 0.5) * np.linalg.eigvalsh(grams)[:, -1]
+        self.curvature = {0: 1.0, 2: 0.25}.get(classes, 0.5) * np.linalg.eigvalsh(grams)[:, -1]
 
     def step(self, shared: Weights, penalty: float, rate: NDArray[np.float32], steps: int) -> Weights:
         """Each client's weights after `steps` gradient steps from `shared`, float32[n, features, outputs]."""
         weights = np.repeat(shared[None], len(self.rows), axis=0)
         scale = (1 / self.rows).astype(np.float32)[:, None, None]
         for _ in range(steps):
-            error = (_link(self.z @ weights) - self.target) * self.mask
+            said = self.z @ weights
+            error = ((_link(said) if self.classes else said) - self.target) * self.mask
             slope = (self.turned @ error) * scale
             slope[:, 1:] += np.float32(penalty) * weights[:, 1:]
             weights -= rate[:, None, None] * slope
@@ -206,7 +220,7 @@ def predictions(
     sites: Sequence[str],
     root: str | None = None,
 ) -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Probabilities of the test cases of `sites`, as they are and recalibrated on each site's own records.
+    """Answers to the test cases of `sites`, as they are and recalibrated on each site's own records.
 
     Args:
         fold: the split; all its sites are honest clients.

@@ -12,7 +12,7 @@ import numpy as np
 from outroute import trial
 from outroute.datasets import Dataset
 from outroute.errors import DataError
-from outroute.schema import Distiller, OutcomeKind
+from outroute.schema import Distiller
 from outroute.simulation import ADVERSARIES
 from outroute.trial.robust_rules import FLOWER_RULES
 from outroute.walls.base import CannotRunError, Found, Plan, Step, Tell
@@ -57,15 +57,16 @@ class Byzantine:
         "In each split one site asks (they take turns); its peers are honest, and attackers stand beside them, so that "
         "they are a given share of all peers. Each attack strikes both sides: packets that lie, and federated clients "
         "with the same lying records and, where the attack is one on updates, lying updates. A method's figure is its "
-        "log-loss at the share of the deployment (`hostile_share`) under the attack that is worst for it. Outcome "
-        f"routing with its elections is compared with {NAMED}, whose root set is the records of the asking site, so "
-        "that both have the same; it was named as the strongest robust rule before any run. Paired differences by "
-        "split with Nadeau-Bengio intervals of 95 %: a side wins when the interval excludes zero and the mean "
-        f"difference is above {MARGIN} nats; else it is a tie. Beside that, for every method, the largest share up to "
-        f"which no attack costs more than {MARGIN} nats against its own attack-free score, nor leaves it more than "
-        f"{MARGIN} worse than own records alone. Robust rules are told how many attackers there are, and standard "
-        "scores come from honest clients only. Sites as they are decide; the same records dealt out at random are "
-        "shown."
+        "log-loss (for numbers the R2, where the asking site has at least 10 held-out cases; all answers are cut to "
+        "the outcome's declared range) at the share of the deployment (`hostile_share`) under the attack that is worst "
+        f"for it. Outcome routing with its elections is compared with {NAMED}, whose root set is the records of the "
+        "asking site, so that both have the same; it was named as the strongest robust rule before any run. Paired "
+        "differences by split with Nadeau-Bengio intervals of 95 %: a side wins when the interval excludes zero and "
+        f"the mean difference is above {MARGIN} (nats, or R2); else it is a tie. Beside that, for every method, the "
+        f"largest share up to which no attack costs more than {MARGIN} against its own attack-free score, nor leaves "
+        f"it more than {MARGIN} worse than own records alone. Robust rules are told how many attackers there are, and "
+        "standard scores come from honest clients only. Sites as they are decide; the same records dealt out at "
+        "random are shown."
     )
     one_site = False
     needs: Sequence[str] = ("flwr",)
@@ -75,13 +76,8 @@ class Byzantine:
 
         Raises:
             DataError: there is no attack of such a name.
-            CannotRunError: the outcome is a number, for which no robust rule is compared, or packets are private.
+            CannotRunError: packets are private.
         """
-        if plan.dataset.schema.outcome.kind is OutcomeKind.NUMERIC:
-            raise CannotRunError(
-                "robust rules are compared on classes, and this table's outcome is a number: leave the wall out with "
-                "--walls"
-            )
         if plan.dataset.schema.privacy.distiller is Distiller.PRIVATE:
             raise CannotRunError(
                 "liars are measured with packets of cohorts, and this schema's distiller is private: leave the wall "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from outroute.simulation import ADVERSARIES, SYBILS
+from outroute.trial.intervals import Difference
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Winner
 from outroute.walls.byzantine_score import (
     BESIDE,
@@ -24,6 +25,7 @@ from outroute.walls.byzantine_score import (
     paired,
 )
 from outroute.walls.hostile_federated import SYBIL_CLIENTS
+from outroute.walls.hostile_scores import loss_name
 from outroute.walls.opponents import LABELS
 
 __all__ = ["NAMES", "found_of"]
@@ -58,8 +60,11 @@ def found_of(
     plan: Plan, done: Mapping[str, Mapping[str, Any]], *, shares: Sequence[int], attacks: Sequence[str]
 ) -> Found:
     """The verdict and what is shown, from the steps that are done."""
+    loss = loss_name(len(plan.dataset.schema.outcome.classes))
     by = {
-        partition: Figures([row for key in sorted(done) if key.startswith(partition) for row in done[key]["rows"]])
+        partition: Figures(
+            [row for key in sorted(done) if key.startswith(partition) for row in done[key]["rows"]], loss=loss
+        )
         for partition in ("natural", "iid")
     }
     natural = by["natural"] if by["natural"].rows else by["iid"]
@@ -69,15 +74,17 @@ def found_of(
         Part(
             title="What the worst attack does",
             text=(
-                f"Log-loss at the asking site when {share} % of all peers lie, each method under the attack that is "
-                "worst for it, and what it costs against the same method with nobody lying."
+                f"The {natural.metric} at the asking site when {share} % of all peers lie, each method under the "
+                "attack that is worst for it, and what it costs against the same method with nobody lying."
             ),
             scores=_table(natural, share),
             figures=[_curves(natural, shares, "Sites as they are")],
         ),
         Part(
             title="Up to which share each method stands",
-            text=f"No attack costs more than {MARGIN} nats, nor leaves it that much worse than own records alone.",
+            text=f"No attack costs more than {MARGIN} {natural.unit}, nor leaves it that much worse than own records "
+            "alone. Brackets: up to where that is sure, and up to where the opposite is not, by the intervals of the "
+            "costs; only shares that were tried can stand in them.",
             scores=_breakdowns(natural, shares),
         ),
         Part(
@@ -122,23 +129,23 @@ def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winne
     if gap.repeats < 1:
         return Winner.TIE, "Undecided: only one side was measured until it was stopped.", "Let it run on (--resume)."
     winner = decided(gap)
-    ours, other = (float(np.mean(list(values.values()))) for values in (mine, theirs))
+    ours, other = (figures.shown(float(np.mean(list(values.values())))) for values in (mine, theirs))
+    sign = -1 if figures.numbers else 1  # differences are shown as those of what is shown
     real = figures.real_share(share)
     verdict = (
-        f"With {share} % of all peers lying ({real:.0%} here, since attackers are whole), log-loss under the worst "
-        f"attack is {ours:.3f} for outcome routing and {other:.3f} for FLTrust recalibrated; difference "
-        f"{gap.mean:+.3f}{_bounds(gap.low, gap.high)}."
+        f"With {share} % of all peers lying ({real:.0%} here, since attackers are whole), {figures.metric} under the "
+        f"worst attack is {ours:.3f} for outcome routing and {other:.3f} for FLTrust recalibrated; difference "
+        f"{_gap(gap, sign)}."
     )
     best = _best_other(figures, share)
     if best is not None and best != NAMED:
         again = paired(mine, figures.under_worst(best, share))
-        figure = f"{again.mean:+.3f}{_bounds(again.low, again.high)}"
-        verdict += f" Of all federated rules {name_of(best)} did best here ({figure}"
+        verdict += f" Of all federated rules {name_of(best)} did best here ({_gap(again, sign)}"
         verdict += ")" if decided(again) is winner else f"; with it the verdict would be: {decided(again).value})"
         verdict += ", which nobody knows beforehand."
     stands = {method: figures.breakdown(method, shares) for method in (ELECTIONS, NAMED)}
     texts = [f"{name_of(m)} {f'up to {s} %' if s else 'at no share that was tried'}" for m, s in stands.items()]
-    verdict += f" No attack costs more than {MARGIN} nats, or than asking nobody: {', '.join(texts)}."
+    verdict += f" No attack costs more than {MARGIN} {figures.unit}, or than asking nobody: {', '.join(texts)}."
     if winner is Winner.TIE:
         change = "More splits, or a larger share of attackers: see the curve."
     elif winner is Winner.OUTROUTE:
@@ -146,6 +153,11 @@ def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winne
     else:
         change = "A smaller share of attackers, or more own records at the asking site."
     return winner, verdict, change
+
+
+def _gap(gap: Difference, sign: int) -> str:
+    low, high = sorted((sign * gap.low, sign * gap.high))
+    return f"{sign * gap.mean:+.3f}{_bounds(low, high)}"
 
 
 def _bounds(low: float, high: float) -> str:
@@ -161,16 +173,18 @@ def _best_other(figures: Figures, share: int) -> str | None:
     return min(means, key=lambda method: means[method]) if means else None
 
 
-def _score(figures: Figures, method: str, metric: str, values: Mapping[int, float], note: str = "") -> Score:
+def _score(figures: Figures, method: str, values: Mapping[int, float], note: str = "", metric: str = "") -> Score:
     of = interval(values)
+    # No loss is below 0.
+    bounds = sorted(figures.shown(of) for of in (max(of.low, 0.0), of.high)) if math.isfinite(of.low) else [None] * 2
     return Score(
         method=name_of(method),
-        metric=metric,
-        value=of.mean if math.isfinite(of.mean) else None,
-        low=max(of.low, 0.0) if math.isfinite(of.low) else None,  # no log-loss is below
-        high=of.high if math.isfinite(of.high) else None,
+        metric=metric or figures.metric,
+        value=figures.shown(of.mean) if math.isfinite(of.mean) else None,
+        low=bounds[0],
+        high=bounds[1],
         ours=method in (ELECTIONS, NO_ELECTION),
-        higher_is_better=False,
+        higher_is_better=figures.numbers,
         baseline=method in (LOCAL, NO_ELECTION, *BESIDE),
         note=note,
     )
@@ -180,10 +194,10 @@ def _table(figures: Figures, share: int) -> list[Score]:
     out = []
     for method in figures.methods():
         if method == LOCAL:
-            out.append(_score(figures, method, "log-loss", figures.clean(LOCAL), "asks nobody"))
+            out.append(_score(figures, method, figures.clean(LOCAL), "asks nobody"))
             continue
         if method in BESIDE:
-            out.append(_score(figures, method, "log-loss", figures.clean(method), "nobody lies"))
+            out.append(_score(figures, method, figures.clean(method), "nobody lies"))
             continue
         attack = figures.worst(method, share)
         if attack is None:
@@ -192,7 +206,7 @@ def _table(figures: Figures, share: int) -> list[Score]:
         if attack:
             cost = figures.cost(method, attack, share)
             note = f"worst: {attack}, costs {cost.mean:+.3f}{_bounds(cost.low, cost.high)}"
-        out.append(_score(figures, method, "log-loss", figures.under_worst(method, share), note))
+        out.append(_score(figures, method, figures.under_worst(method, share), note))
     return out
 
 
@@ -201,11 +215,15 @@ def _breakdowns(figures: Figures, shares: Sequence[int]) -> list[Score]:
     for method in figures.methods():
         found = None if method in (LOCAL, *BESIDE) else figures.breakdown(method, shares)
         if found is not None:
+            sure, perhaps = (figures.breakdown(method, shares, end) for end in ("high", "low"))
+            known = len(figures.clean(method)) > 1
             out.append(
                 Score(
                     method=name_of(method),
                     metric="largest share of attackers, %",
                     value=float(found),
+                    low=float(sure or 0) if known else None,
+                    high=float(perhaps or 0) if known else None,
                     ours=method in (ELECTIONS, NO_ELECTION),
                     higher_is_better=True,
                     baseline=method == NO_ELECTION,
@@ -231,12 +249,12 @@ def _attacks(figures: Figures, share: int) -> list[Score]:
             weight = figures.at(method, attack, share, "share")
             note = f"attackers hold {np.mean(list(weight.values())):.0%} of the weight" if weight else ""
             who = f"{attack}: {name_of(method)}"
-            out.append(replace(_score(figures, method, "log-loss", values, note), method=who))
+            out.append(replace(_score(figures, method, values, note), method=who))
             if ADVERSARIES[attack].aimed and (inside := figures.at(method, attack, share, "inside")):
                 before = figures.clean(method, "inside")
                 cost = paired(inside, before)
                 note = f"in the region it costs {cost.mean:+.3f}{_bounds(cost.low, cost.high)}"
-                out.append(replace(_score(figures, method, "in the region aimed at", inside, note), method=who))
+                out.append(replace(_score(figures, method, inside, note, "in the region aimed at"), method=who))
     return out
 
 
@@ -247,20 +265,22 @@ def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
         known = [(s, interval(values)) for s, values in points if values]
         if known:
             bounded = all(math.isfinite(of.low) for _, of in known)
+            ends = [[figures.shown(max(of.low, 0.0)) for _, of in known], [figures.shown(of.high) for _, of in known]]
+            ends = ends[::-1] if figures.numbers else ends
             curves.append(
                 Curve(
                     label=name_of(method),
                     x=[float(s) for s, _ in known],
-                    y=[of.mean for _, of in known],
-                    low=[max(of.low, 0.0) for _, of in known] if bounded and method in (ELECTIONS, NAMED) else None,
-                    high=[of.high for _, of in known] if bounded and method in (ELECTIONS, NAMED) else None,
+                    y=[figures.shown(of.mean) for _, of in known],
+                    low=ends[0] if bounded and method in (ELECTIONS, NAMED) else None,
+                    high=ends[1] if bounded and method in (ELECTIONS, NAMED) else None,
                     ours=method in (ELECTIONS, NO_ELECTION),
                     baseline=method == NO_ELECTION,
                 )
             )
     alone = figures.clean(LOCAL)
     if alone:
-        level = float(np.mean(list(alone.values())))
+        level = figures.shown(float(np.mean(list(alone.values()))))
         curves.append(
             Curve(label=name_of(LOCAL), x=[0.0, float(max(shares))], y=[level, level], baseline=True, ours=True)
         )
@@ -269,7 +289,7 @@ def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
         caption="Each method under the attack that is worst for it; bands are intervals of 95 %.",
         curves=curves,
         x="attackers among all peers, %",
-        y="log-loss",
+        y=figures.metric,
     )
 
 

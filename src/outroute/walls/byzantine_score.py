@@ -17,7 +17,7 @@ from outroute.walls.hostile_scores import attackers
 __all__ = ["BESIDE", "ELECTIONS", "LOCAL", "MARGIN", "NAMED", "NO_ELECTION", "Figures", "decided"]
 
 MARGIN = 0.01
-"""Nats of log-loss; written down before any run."""
+"""Nats of log-loss, or R2 of numbers; written down before any run."""
 ELECTIONS, NO_ELECTION, LOCAL = "elections", "no election", "local"
 """Methods as rows name them."""
 BESIDE = ("majority", "pooled", "pooled_site", "one_shot")
@@ -31,9 +31,34 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Rows of one partition, and what follows from them."""
+    """Rows of one partition, and what follows from them.
+
+    Attributes:
+        rows: of `hostile_rows` and `hostile_federated`.
+        loss: what is to be small; see `outroute.walls.hostile_scores.loss_name`.
+    """
 
     rows: Sequence[Row]
+    loss: str = "log_loss"
+
+    @property
+    def numbers(self) -> bool:
+        """Whether outcomes are numbers: then the loss is 1 - R2, and R2 is what is shown."""
+        return self.loss == "unexplained"
+
+    @property
+    def metric(self) -> str:
+        """What is shown, for people."""
+        return "R2" if self.numbers else "log-loss"
+
+    @property
+    def unit(self) -> str:
+        """Of a difference."""
+        return "R2" if self.numbers else "nats"
+
+    def shown(self, loss: float) -> float:
+        """A loss as it is shown."""
+        return 1 - loss if self.numbers else loss
 
     def methods(self) -> list[str]:
         """All, in the order in which they came."""
@@ -43,8 +68,9 @@ class Figures:
         """All that were tried."""
         return list(dict.fromkeys(str(row["attack"]) for row in self.rows if row["attack"]))
 
-    def at(self, method: str, attack: str, share: int, metric: str = "log_loss") -> dict[int, float]:
-        """By split, the mean over the sites that asked; `share` in per cent, 0 for nobody lying."""
+    def at(self, method: str, attack: str, share: int, metric: str = "") -> dict[int, float]:
+        """By split, the mean over the sites that asked; `share` in per cent, 0 for nobody lying; "" for the loss."""
+        metric = metric or self.loss
         found: dict[int, list[float]] = defaultdict(list)
         for row in self.rows:
             if row["method"] != method or row.get(metric) is None:
@@ -54,7 +80,7 @@ class Figures:
                 found[int(row["repeat"])].append(float(row[metric]))
         return {repeat: float(np.nanmean(values)) for repeat, values in found.items() if np.isfinite(values).any()}
 
-    def clean(self, method: str, metric: str = "log_loss") -> dict[int, float]:
+    def clean(self, method: str, metric: str = "") -> dict[int, float]:
         """By split, nobody lying."""
         return self.at(method, "", 0, metric)
 
@@ -72,13 +98,20 @@ class Figures:
         return {} if attack is None else self.at(method, attack, share)
 
     def cost(self, method: str, attack: str, share: int) -> Difference:
-        """Nats above the method's own attack-free score."""
+        """Loss above the method's own attack-free one."""
         return paired(self.at(method, attack, share), self.clean(method))
 
-    def breakdown(self, method: str, shares: Sequence[int]) -> int | None:
+    def breakdown(self, method: str, shares: Sequence[int], end: str = "mean") -> int | None:
         """Largest share up to which no attack costs more than the margin, nor leaves it worse than own records alone.
 
-        0 where even the smallest share that was tried does; None where nothing was measured.
+        Args:
+            method: as rows name it.
+            shares: that were tried, per cent.
+            end: "mean"; "high": up to which that is sure, by the intervals of the costs; "low": from which on it surely
+                is not so any more, the last share before.
+
+        Returns:
+            0 where even the smallest share that was tried does; None where nothing was measured.
         """
         least: int | None = None
         for share in sorted(share for share in shares if share):
@@ -87,9 +120,9 @@ class Figures:
                 if not struck:
                     return least  # not defined at this share (Bulyan with too few clients)
                 alone = self.clean(LOCAL)
-                if self.cost(method, attack, share).mean > MARGIN:
+                if getattr(self.cost(method, attack, share), end) > MARGIN:
                     return least or 0
-                if set(struck) & set(alone) and paired(struck, alone).mean > MARGIN:
+                if set(struck) & set(alone) and getattr(paired(struck, alone), end) > MARGIN:
                     return least or 0
             least = share
         return least
@@ -120,7 +153,7 @@ def interval(values: Mapping[int, float]) -> Difference:
 
 
 def decided(gap: Difference) -> Winner:
-    """By the rule; `gap` is ours minus theirs in nats."""
+    """By the rule; `gap` is our loss minus theirs."""
     if gap.high < 0 and gap.mean < -MARGIN:
         return Winner.OUTROUTE
     if gap.low > 0 and gap.mean > MARGIN:

@@ -7,7 +7,6 @@ SuperNode uses, over TLS. What the app of a client does between pulling and push
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import socket
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 from outroute.errors import TransportError
 from outroute.walls.base import Tell
 from outroute.walls.communication_wire import Relay, line
+from outroute.walls.flower_log import quiet
 
 __all__ = ["POLL_SECONDS", "messages"]
 
@@ -52,13 +52,8 @@ def messages(tell: Tell) -> dict[str, Any]:
     tell("starting Flower's server")
     with _server() as (state, port, certificate), Relay(port) as relay:
         tell("messages of Flower over a real connection")
-        log = logging.getLogger("flwr")
-        level = log.level
-        log.setLevel(logging.ERROR)
-        try:
+        with quiet():
             return _talk(state, relay, certificate)
-        finally:
-            log.setLevel(level)
 
 
 @contextmanager

@@ -8,20 +8,16 @@ Source: Bell et al., Secure Single-Server Aggregation with (Poly)Logarithmic Ove
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outroute.walls.base import Tell
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from outroute.walls.flower_log import quiet
 
 __all__ = ["MESSAGES", "Secure", "measured", "secure_round"]
 
@@ -110,18 +106,6 @@ def _carried(message: Any) -> tuple[Any, int]:
     return arrived, size
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Flower tells every step; here only what goes wrong is told."""
-    log = logging.getLogger("flwr")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 def secure_round(clients: Mapping[int, tuple[Weights, int]]) -> Secure:
     """One round of SecAgg+ in which everybody is everybody's neighbour.
 
@@ -162,7 +146,7 @@ def secure_round(clients: Mapping[int, tuple[Weights, int]]) -> Secure:
     )
     server = Context(run_id=1, node_id=SERVER, node_config={}, state=state, run_config={})
     context = LegacyContext(server, strategy=strategy, client_manager=manager)
-    with _quiet():
+    with quiet():
         SecAggPlusWorkflow(1.0, THRESHOLD)(grid, context)
     found = compat.arrayrecord_to_parameters(context.state.array_records[MAIN_PARAMS_RECORD], True)
     return Secure(

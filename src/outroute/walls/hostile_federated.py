@@ -25,7 +25,7 @@ from outroute.trial.robust_rules import (
     little_is_enough,
 )
 from outroute.walls.hostile_cases import Case, Table, case_of, victims_of
-from outroute.walls.hostile_scores import attackers
+from outroute.walls.hostile_scores import attackers, figures, judged
 
 __all__ = ["SYBIL_CLIENTS", "baseline_rows", "federated_rows", "hostile_clients", "records_as_packets"]
 
@@ -34,7 +34,7 @@ SYBIL_CLIENTS = 60
 
 
 def records_as_packets(fold: trial.Fold, classes: int) -> Evidence:
-    """All honest training records, one packet each: what attackers' records are made like."""
+    """All honest training records, one packet each: what attackers' records are made like; classes 0 for numbers."""
     x = np.concatenate([rows.x for rows in fold.train.values()])
     y = np.concatenate([rows.y for rows in fold.train.values()])
     time = [np.zeros(len(r), np.int64) if r.time is None else r.time - r.time % 86_400 for r in fold.train.values()]
@@ -43,9 +43,9 @@ def records_as_packets(fold: trial.Fold, classes: int) -> Evidence:
         node=np.repeat(np.arange(len(fold.train)), [len(rows) for rows in fold.train.values()]),
         nodes=tuple(site.encode() for site in fold.train),
         size=np.ones(len(y)),
-        counts=np.eye(classes)[y.astype(np.int64)],
-        mean=None,
-        variance=None,
+        counts=np.eye(classes)[y.astype(np.int64)] if classes else None,
+        mean=None if classes else y,
+        variance=None if classes else np.zeros(len(y)),
         bucket=np.concatenate(time),
         cell=np.zeros(len(y), dtype=np.int64),
     )
@@ -63,15 +63,16 @@ def hostile_clients(case: Case, name: str, count: int, clients: int, *, rooted: 
     made = attack("label-flip" if name == "adaptive" else name, read, count, rng, region=case.region)
     if name == "sybils":
         made = made.take(np.flatnonzero(made.node < max(count, SYBIL_CLIENTS)))
-    assert made.counts is not None
     liars: dict[str, Liar] = {
         "random": gaussian,
         "free-rider": idle,
         "adaptive": leaning if rooted else little_is_enough(clients + count, count),
     }
-    counts = made.counts if made.weight is None else made.counts * made.weight[:, None]
-    y = counts.argmax(axis=1).astype(np.float64)
-    told = counts.sum(axis=1) > 0
+    y = made.mean if made.counts is None else made.counts.argmax(axis=1).astype(np.float64)
+    assert y is not None
+    told = (made.size if made.counts is None else made.counts.sum(axis=1)) > 0
+    if made.weight is not None:
+        told &= made.weight > 0
     return [
         Client(x=made.x[mine], y=y[mine], hostile=True, liar=liars.get(name))
         for i in np.unique(made.node)
@@ -149,9 +150,6 @@ def baseline_rows(table: Table, methods: Sequence[Method], *, victims: int | Non
 
 
 def _row(case: Case, name: str, count: int, method: str, predicted: NDArray[np.float64]) -> dict[str, Any]:
-    scores = trial.score(case.y, predicted, case.classes)
-    inside = case.region.contains(case.x)
-    enough = int(np.bincount(case.y.astype(np.int64), minlength=case.classes).min()) >= trial.MIN_PER_CLASS
     return {
         "repeat": case.repeat,
         "site": case.victim,
@@ -159,8 +157,5 @@ def _row(case: Case, name: str, count: int, method: str, predicted: NDArray[np.f
         "attackers": count,
         "peers": case.peers,
         "method": method,
-        "log_loss": scores["log_loss"],
-        "accuracy": scores["accuracy"],
-        "auc": scores["auc"] if enough else float("nan"),
-        "inside": trial.score(case.y[inside], predicted[inside], case.classes)["log_loss"],
+        **figures(case, *judged(case, predicted)),
     }

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outroute import trial
 from outroute.simulation import together
 from outroute.synthesis import Evidence, Records
 from outroute.walls.hostile_cases import Case
-from outroute.walls.hostile_scores import Elections, Scored, alone, attacked, attackers, everybody, score
+from outroute.walls.hostile_scores import Elections, Scored, alone, attacked, attackers, everybody, figures, score
 
 __all__ = ["Row", "rows_of", "rule_of", "sides"]
 
@@ -51,10 +50,7 @@ def rows_of(
                 "attackers": count,
                 "peers": case.peers,
                 "method": method,
-                "log_loss": scored.scores["log_loss"],
-                "accuracy": scored.scores["accuracy"],
-                "auc": scored.scores["auc"] if _enough(case) else float("nan"),
-                "inside": scored.inside["log_loss"],
+                **figures(case, scored.scores, scored.inside),
                 "share": scored.share,
                 "least": scored.least,
                 "matter": scored.matter,
@@ -74,7 +70,3 @@ def rows_of(
                 scored = score(case, everything, elections=rule, hostile=hostile.nodes, one_organisation=one)
                 keep(name, count, method, scored)
     return found
-
-
-def _enough(case: Case) -> bool:
-    return int(np.bincount(case.y.astype(np.int64), minlength=case.classes).min()) >= trial.MIN_PER_CLASS

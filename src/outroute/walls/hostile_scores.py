@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from outroute.node.electing import dropped, elect_packets
 from outroute.schema import Schema
 from outroute.simulation import attack, standardised
 from outroute.synthesis import Evidence, Records, Settings, fit
+from outroute.trial.metrics import MIN_FOR_R2
 from outroute.trial.parallel import single_threaded
 from outroute.walls.hostile_cases import Case
 
@@ -26,8 +27,11 @@ __all__ = [
     "attacked",
     "attackers",
     "everybody",
+    "figures",
     "honest_parts",
+    "judged",
     "least_honest",
+    "loss_name",
     "of_organisations",
     "ours",
     "score",
@@ -51,7 +55,7 @@ class Scored:
     """One fit, scored at one site.
 
     Attributes:
-        scores: by metric, over all test cases.
+        scores: by metric, over all test cases; see `judged`.
         inside: the same over the test cases in the case's region.
         share: attackers' share of the weight.
         least: of all honest nodes that matter to the victim, the least part of the weight that the oracle gives it,
@@ -68,6 +72,44 @@ class Scored:
     matter: int
     below: int
     weights: dict[str, float]
+
+
+def loss_name(classes: int) -> str:
+    """What is to be small: "log_loss" of classes, in nats; "unexplained" of numbers (classes 0): 1 - R2."""
+    return "log_loss" if classes else "unexplained"
+
+
+def judged(case: Case, predicted: NDArray[np.float64]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores over all test cases of a victim, and over those in its region.
+
+    Numbers are cut to the outcome's declared range first, whoever says them. What is unexplained is the mean squared
+    error over the variance of all its test outcomes, in the region too, so that both have one unit; NaN with fewer than
+    `MIN_FOR_R2` test cases.
+    """
+    inside = case.region.contains(case.x)
+    if case.classes:
+        return trial.score(case.y, predicted, case.classes), trial.score(
+            case.y[inside], predicted[inside], case.classes
+        )
+    outcome = case.schema.outcome
+    assert outcome.low is not None
+    assert outcome.high is not None
+    within = np.clip(predicted, float(outcome.low), float(outcome.high))
+    variance = float(case.y.var()) if len(case.y) >= MIN_FOR_R2 else 0.0
+    error = (case.y - within) ** 2 / variance if variance > 0 else np.full(len(case.y), np.nan)
+    found = trial.score(case.y, within, 0) | {"unexplained": float(error.mean()) if len(error) else float("nan")}
+    there = {"unexplained": float(error[inside].mean()) if inside.any() else float("nan")}
+    return found, trial.score(case.y[inside], within[inside], 0) | there
+
+
+def figures(case: Case, scores: Mapping[str, float], inside: Mapping[str, float]) -> dict[str, float]:
+    """What a row keeps of the scores of `judged`; the AUC only where there is enough of each class."""
+    name = loss_name(case.classes)
+    found = {name: scores[name], "inside": inside[name]}
+    if not case.classes:
+        return found | {"r2": scores["r2"] if np.isfinite(scores[name]) else float("nan"), "mae": scores["mae"]}
+    enough = int(np.bincount(case.y.astype(np.int64), minlength=case.classes).min()) >= trial.MIN_PER_CLASS
+    return found | {"accuracy": scores["accuracy"], "auc": scores["auc"] if enough else float("nan")}
 
 
 def everybody(schema: Schema, evidence: Evidence, own: Records, rng: np.random.Generator) -> Evidence:
@@ -192,11 +234,11 @@ def score(
         )
         estimate = fitted.answer(case.x).estimate
     predicted = np.column_stack([1 - estimate, estimate]) if case.classes == 2 else estimate
-    inside = case.region.contains(case.x)
+    scores, inside = judged(case, predicted)
     parts = honest_parts(case, elected, hostile)
     return Scored(
-        scores=trial.score(case.y, predicted, case.classes),
-        inside=trial.score(case.y[inside], predicted[inside], case.classes),
+        scores=scores,
+        inside=inside,
         share=weight_share(elected, hostile),
         least=float(parts.min()) if len(parts) else float("nan"),
         matter=len(parts),

@@ -11,14 +11,13 @@ Differentially Private Recurrent Language Models (ICLR 2018), section 2.2 (noise
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from outroute.errors import MissingExtraError
+from outroute.walls.flower_log import quiet
 from outroute.walls.opponents import nets
 from outroute.walls.opponents.sites import Sites, Stage
 
@@ -113,18 +112,6 @@ def settings_of(everybody: int) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Only what goes wrong is told."""
-    log = logging.getLogger("flwr")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowerNet(nets.Seeded):
     """Networks under one of Flower's strategies.
@@ -177,7 +164,7 @@ class FlowerNet(nets.Seeded):
                 num_sampled_clients=len(clients),
             )
         start = ndarrays_to_parameters(nets.arrays(network))
-        with _quiet():  # told in every round: how much noise was added
+        with quiet():  # told in every round: how much noise was added
             for number, parameters in enumerate(rounds_of(strategy, clients, start, rounds), start=1):
                 nets.load(network, parameters_to_ndarrays(parameters))
                 yield number, network, round(sum(client.sent for client in clients) / len(clients))
