@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from outroute.audit.scores import FieldScale, decibel, detection, psnr, ssim
+from outroute.audit.scores import FieldScale, decibel, decibel_bounds, detection, psnr, ssim
 
 from .making import world
 
@@ -59,3 +59,27 @@ def test_images() -> None:
     hand = (2 * a.mean() * b.mean() + 1e-4) * (2 * covariance[0, 1] + 9e-4)
     hand /= (a.mean() ** 2 + b.mean() ** 2 + 1e-4) * (covariance[0, 0] + covariance[1, 1] + 9e-4)
     assert ssim(a[None], b[None], 7)[0] == pytest.approx(hand)
+
+
+def test_bounds_of_decibel_hold_the_truth_and_know_what_comes_together() -> None:
+    rng = np.random.default_rng(0)
+    group, held, widths = np.arange(300) // 5, 0, []
+    for _ in range(200):
+        level = rng.gamma(2.0, size=60)[group]  # records of a packet are alike
+        base, attack = (
+            2.0 * level * rng.chisquare(3, 300),
+            level * rng.gamma(2.0, size=60)[group] * rng.random(300) * 1.5,
+        )
+        truth = 10 * np.log10(2.0 * 3.0 / 1.5)
+        bounds = decibel_bounds(base, attack, group)
+        assert bounds is not None
+        held += bounds[0] <= truth <= bounds[1]
+        widths.append(bounds[1] - bounds[0])
+        naive = decibel_bounds(base, attack, np.arange(300))
+        assert naive is not None
+    assert 0.90 <= held / 200 <= 0.99
+    assert np.mean(widths) > naive[1] - naive[0]
+    assert decibel_bounds(base[:5], attack[:5], group[:5]) is None  # one packet says nothing about others
+    assert decibel_bounds(base, np.zeros(300), group) is None
+    gone = np.where(np.arange(300) == 7, np.nan, attack)
+    assert decibel_bounds(base, gone, group) != decibel_bounds(base, attack, group)

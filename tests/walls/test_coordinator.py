@@ -273,6 +273,9 @@ def test_blows_that_are_struck_again_show_how_they_differ_and_decide_nothing(pla
     half = 4.3027 * 0.1 / 3**0.5  # t(2, 0.975), standard deviation 0.1
     assert (mean.low, mean.value, mean.high) == pytest.approx((0.8 - half, 0.8, 1.0), abs=1e-4)
     assert by_note[FLOWER, "x: 0%, 0%, 0%"].high == 0.0
+    waited = [score for score in part.scores if score.metric == "longest pause, s, mean"]
+    assert waited
+    assert all(score.low is not None and score.high is not None for score in waited)
     assert not any(part.title == "The same blows again" for part in first.parts)
 
 

@@ -136,6 +136,9 @@ def test_a_whole_run_finds_what_is_known() -> None:
     assert value["single records", "leak (0 to 1)"] > 0.9
     assert value["FedAvg, 20 rounds", "leak (0 to 1)"] > 0.3  # sums of gradients name who trained
     assert value["private, epsilon 1", "membership, AUC"] < 0.75
+    for score in found.scores:  # an interval, or why there is none
+        told = score.note == "values are exact" or score.note.startswith("no interval")
+        assert told if score.low is None else score.low <= score.value <= score.high, score
     searched = {s.method: s.value for part in found.parts for s in part.scores}
     assert searched["one record, one step: closed form"] == EXACT
     assert searched["one record, one step: Geiping"] > 20

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outroute.audit.members import members
-from outroute.audit.scores import FieldScale, decibel
+from outroute.audit.scores import FieldScale, decibel, decibel_bounds
 from outroute.audit.sketches import from_sketches, prior_of
 from outroute.fingerprint import cells
 from outroute.schema import MISSING, SCALE, unit_scale
@@ -43,12 +43,14 @@ class Guesses:
             ``PUBLIC_MEMBERS`` (the same without the packet), ``others known`` (all other members of
             the packet are known).
         rows: int64[r], which observations these are.
+        packet: int64[r], which packet each is in.
         of: number of observations with a known outcome.
         guess: float64[r, D], the packet's conditions, for images.
     """
 
     errors: Mapping[str, NDArray[np.float64]]
     rows: NDArray[np.int64]
+    packet: NDArray[np.int64]
     of: int
     guess: NDArray[np.float64]
 
@@ -60,6 +62,7 @@ class Reconstruction:
     Attributes:
         error: by guess, root of the mean squared error in standard deviations of a field.
         advantage: by attack, decibel above the best baseline (for ``members``: above ``PUBLIC_MEMBERS`` too).
+        bounds: of the advantage, its interval over the packets, where there are two or more.
         baseline: the best baseline.
         worst_decile: decibel above the best baseline for the tenth of records that the packet's conditions give away
             most (each record against its own baseline error).
@@ -70,6 +73,7 @@ class Reconstruction:
 
     error: Mapping[str, float]
     advantage: Mapping[str, float]
+    bounds: Mapping[str, tuple[float, float]]
     baseline: str
     worst_decile: float
     worst_decile_baseline: float
@@ -80,6 +84,7 @@ class Reconstruction:
         return {
             "error": dict(self.error),
             "advantage_db": dict(self.advantage),
+            "advantage_db_bounds": {name: list(of) for name, of in self.bounds.items()},
             "baseline": self.baseline,
             "worst_decile_db": self.worst_decile,
             "worst_decile_baseline_db": self.worst_decile_baseline,
@@ -127,7 +132,8 @@ def reconstruct(
     found = members(schema, scale, x, y, packet, emission, pool, own=own, rng=rng)
     errors.update(zip(("members", *PUBLIC_MEMBERS), found, strict=True))
     errors["others known"] = scale.errors(x, _rest(x, packet, emission))
-    return Guesses(errors=errors, rows=rows, of=int((~np.isnan(observations.outcome)).sum()), guess=emission.x[packet])
+    known = int((~np.isnan(observations.outcome)).sum())
+    return Guesses(errors=errors, rows=rows, packet=packet, of=known, guess=emission.x[packet])
 
 
 def codes_of(schema: Schema, x: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -192,6 +198,15 @@ def summarise(sites: list[Guesses]) -> Reconstruction | None:
     against = {name: best for name in names if name not in (*BASELINES, *PUBLIC_MEMBERS)}
     against["members"] = min((best, *PUBLIC_MEMBERS), key=lambda name: mean[name])
 
+    packets, first = [], 0
+    for site in sites:
+        packets.append(site.packet + first)
+        first += int(site.packet.max(initial=-1)) + 1
+    of_packet = np.concatenate(packets)[known]
+    bounds = {
+        name: decibel_bounds(errors[other][known], errors[name][known], of_packet) for name, other in against.items()
+    }
+
     def tenth(attack: str) -> float:
         gain = np.log10(np.maximum(errors[best][known], 1e-9)) - np.log10(np.maximum(errors[attack][known], 1e-9))
         most = np.argsort(-gain, kind="stable")[: max(1, len(gain) // 10)]
@@ -200,6 +215,7 @@ def summarise(sites: list[Guesses]) -> Reconstruction | None:
     return Reconstruction(
         error={name: float(np.sqrt(value)) for name, value in mean.items()},
         advantage={name: decibel(mean[other], mean[name]) for name, other in against.items()},
+        bounds={name: of for name, of in bounds.items() if of is not None},
         baseline=best,
         worst_decile=tenth("packet"),
         worst_decile_baseline=tenth(ordered[1]),

@@ -18,6 +18,7 @@ __all__ = [
     "FieldScale",
     "Interval",
     "decibel",
+    "decibel_bounds",
     "detection",
     "psnr",
     "ssim",
@@ -166,6 +167,35 @@ class FieldScale:
 def decibel(baseline: float, attack: float) -> float:
     """How much smaller an attack's squared error is than the baseline's: 10 log10 of the ratio, 120 at most."""
     return float(10 * np.log10(max(baseline, 1e-12) / max(attack, 1e-12 * max(baseline, 1.0))))
+
+
+def decibel_bounds(
+    baseline: NDArray[np.float64], attack: NDArray[np.float64], cluster: NDArray[np.int64]
+) -> tuple[float, float] | None:
+    """Interval of the decibel of two mean squared errors on the same records.
+
+    By linearising the logarithm of the ratio of both sums (the delta method), with records of one cluster taken
+    together, and Student's distribution over the clusters.
+
+    Args:
+        baseline, attack: squared errors by record, float64[n]; records that either does not know are left out.
+        cluster: int64[n], records that are given away together: of one packet, or of one update.
+
+    Returns:
+        Lower and upper bound; None with fewer than two clusters, or where either error is nothing.
+    """
+    from scipy.special import stdtrit
+
+    known = np.isfinite(baseline) & np.isfinite(attack)
+    names, index = np.unique(cluster[known], return_inverse=True)
+    sums = [np.bincount(index.reshape(-1), values[known], len(names)) for values in (baseline, attack)]
+    if len(names) < 2 or min(float(of.sum()) for of in sums) <= 0:
+        return None
+    gap = sums[0] / sums[0].sum() - sums[1] / sums[1].sum()
+    error = 10 / np.log(10) * np.sqrt(len(names) / (len(names) - 1) * float((gap**2).sum()))
+    half = float(stdtrit(len(names) - 1, (1 + LEVEL) / 2)) * error
+    middle = decibel(float(sums[0].sum()), float(sums[1].sum()))
+    return middle - half, middle + half
 
 
 def psnr(truth: NDArray[np.float64], guess: NDArray[np.float64], peak: float = 1.0) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from outroute.audit.closed_form import record_of, record_of_largest
 from outroute.audit.federated import CLIP, EPOCHS
 from outroute.audit.inversion import Attack, Seen, available, invert
 from outroute.audit.nets import Training, new_net, train
-from outroute.audit.scores import FieldScale, decibel, psnr, ssim
+from outroute.audit.scores import FieldScale, decibel, decibel_bounds, psnr, ssim
 from outroute.audit.updates import ROUNDS, largest
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Inversion:
             best.
         baseline: of the best guess that knows public statistics (class mean, or public rows given as fits best).
         advantage: decibel.
+        bounds: its interval, over the updates (over the records of a single one); None where there is none.
         psnr, baseline_psnr, ssim: for images; NaN for tables.
     """
 
@@ -66,6 +67,7 @@ class Inversion:
     error: float
     baseline: float
     advantage: float
+    bounds: tuple[float, float] | None
     psnr: float
     baseline_psnr: float
     ssim: float
@@ -80,6 +82,7 @@ class Inversion:
             "error": self.error,
             "baseline": self.baseline,
             "advantage_db": self.advantage,
+            "advantage_db_bounds": None if self.bounds is None else list(self.bounds),
         } | {name: None if np.isnan(value) else value for name, value in numbers.items()}
 
 
@@ -331,8 +334,12 @@ def _given(scale: FieldScale, truth: NDArray[np.float64], guess: NDArray[np.floa
 def _row(
     setting: str, attack: str, tries: Sequence[Try], found: Sequence[tuple[_Found, tuple[NDArray[np.float64], ...]]]
 ) -> Inversion:
-    error, means, rows = (float(np.nanmean(np.concatenate([e[i] for _, e in found]))) for i in range(3))
+    errors = [np.concatenate([e[i] for _, e in found]) for i in range(3)]
+    error, means, rows = (float(np.nanmean(of)) for of in errors)
     base = min(means, rows)
+    update = np.repeat(np.arange(len(found)), [len(e[0]) for _, e in found])
+    if len(found) == 1:
+        update = np.arange(len(errors[0]))
     which = 2 if means <= rows else 3
     truth, guess = (np.vstack([parts[i] for parts, _ in found]) for i in (0, 1))
     public = np.vstack([parts[which] for parts, _ in found])
@@ -347,6 +354,7 @@ def _row(
         error=float(np.sqrt(error)),
         baseline=float(np.sqrt(base)),
         advantage=decibel(base, error),
+        bounds=decibel_bounds(errors[1 if means <= rows else 2], errors[0], update),
         psnr=float(psnr(truth, guess).mean()) if image else nan,
         baseline_psnr=float(psnr(truth, public).mean()) if image else nan,
         ssim=float(ssim(truth, guess, side).mean()) if image else nan,

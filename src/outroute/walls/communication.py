@@ -12,17 +12,15 @@ from outroute.errors import DataError
 from outroute.trial import MARGINS, MIN_REPEATS, difference
 from outroute.walls.base import Found, Part, Plan, Score, Step, Tell, Winner
 from outroute.walls.communication_model import (
-    SECURE,
     SESSION_SECONDS,
     Costs,
     amount,
     crossing,
     federated_bytes,
-    secure_bytes,
 )
 from outroute.walls.communication_plan import MODELS, ROUNDS, Needed, deployed, deployment_parts
 from outroute.walls.communication_train import METHODS
-from outroute.walls.communication_views import curve_figure, scores_part, wire_part
+from outroute.walls.communication_views import curve_figure, needed_text, scores_part, secure_scores, wire_part
 
 __all__ = ["WALL", "Communication"]
 
@@ -246,11 +244,11 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
                 low=spent(key, ends[0]) if (ends := between.get(key)) else None,
                 high=spent(key, ends[1]) if ends else None,
                 higher_is_better=False,
-                note=_needed_text(needed.get(key)),
+                note=needed_text(needed.get(key), known=between.get(key) is not None),
             )
             for key in METHODS
         ),
-        *_secure(costs, splits[0], needed.get("fedavg")),
+        *secure_scores(costs, splits[0], needed.get("fedavg"), between.get("fedavg")),
     ]
     return Found(
         verdict=verdict,
@@ -321,30 +319,6 @@ def _winner(mean: float, low: float, high: float) -> Winner:
     if abs(mean) <= math.log1p(BYTES_MARGIN) or low <= 0 <= high:
         return Winner.TIE
     return Winner.FEDERATED if mean > 0 else Winner.OUTROUTE
-
-
-def _needed_text(needed: Needed | None) -> str:
-    if needed is None:
-        return "does not reach the target"
-    rounds = f"{needed.rounds} round{'s' if needed.rounds != 1 else ''}"
-    return f"{rounds}; {amount(needed.flower)} in Flower's own messages"
-
-
-def _secure(costs: Costs, one: Mapping[str, Any], needed: Needed | None) -> list[Score]:
-    """Federated averaging of which the server sees sums only; never the leanest, so it is shown beside."""
-    if needed is None or costs.secure is None:
-        return []
-    spent = secure_bytes(costs, weights=needed.weights, slots=one["slots"], rounds=needed.rounds, nodes=one["sites"])
-    return [
-        Score(
-            method=SECURE,
-            metric="bytes at a site, both ways",
-            value=spent,
-            higher_is_better=False,
-            baseline=True,
-            note="the same rounds; the server sees sums of updates only",
-        )
-    ]
 
 
 def _settings(plan: Plan, splits: int) -> dict[str, Any]:

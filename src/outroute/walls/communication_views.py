@@ -10,10 +10,11 @@ import numpy as np
 from outroute.trial import difference
 from outroute.trial.metrics import HIGHER_IS_BETTER
 from outroute.walls.base import Curve, Figure, Part, Score
-from outroute.walls.communication_model import Costs
+from outroute.walls.communication_model import SECURE, Costs, amount, secure_bytes
+from outroute.walls.communication_plan import Needed
 from outroute.walls.communication_train import METHODS
 
-__all__ = ["curve_figure", "scores_part", "wire_part"]
+__all__ = ["curve_figure", "needed_text", "scores_part", "secure_scores", "wire_part"]
 
 _NAMES = {"log_loss": "log-loss", "auc": "AUC", "accuracy": "accuracy", "r2": "R2", "mae": "mean abs. error"}
 _BASELINES = {
@@ -173,3 +174,36 @@ def wire_part(costs: Costs, splits: Sequence[Mapping[str, Any]]) -> Part:
         "neither side.",
         scores=scores,
     )
+
+
+def needed_text(needed: Needed | None, *, known: bool) -> str:
+    """What a federated method needed, for people; `known`: its bytes have an interval."""
+    if needed is None:
+        return "does not reach the target"
+    rounds = f"{needed.rounds} round{'s' if needed.rounds != 1 else ''}"
+    sure = "" if known else "; no interval: from these splits it is not sure that it gets there"
+    return f"{rounds}; {amount(needed.flower)} in Flower's own messages{sure}"
+
+
+def secure_scores(
+    costs: Costs, one: Mapping[str, Any], needed: Needed | None, between: tuple[int, int] | None
+) -> list[Score]:
+    """Federated averaging of which the server sees sums only; never the leanest, so it is shown beside."""
+    if needed is None or costs.secure is None:
+        return []
+
+    def spent(weights: int, rounds: int) -> float | None:
+        return secure_bytes(costs, weights=weights, slots=one["slots"], rounds=rounds, nodes=one["sites"])
+
+    return [
+        Score(
+            method=SECURE,
+            metric="bytes at a site, both ways",
+            value=spent(needed.weights, needed.rounds),
+            low=spent(needed.weights, between[0]) if between else None,
+            high=spent(needed.weights, between[1]) if between else None,
+            higher_is_better=False,
+            baseline=True,
+            note="the same rounds; the server sees sums of updates only",
+        )
+    ]

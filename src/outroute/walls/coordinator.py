@@ -21,8 +21,8 @@ MARGIN = 0.05
 OURS, FLOWER, GOSSIP = "outcome routing", "Flower (server and clients)", "gossip averaging"
 COUNTED = (
     "intervals count pieces of work (exact, Clopper-Pearson): of those expected at the pace before the blow, each was "
-    "done or not. How blows differ from each other is not in them: --blows 5 strikes again and shows it; pauses have "
-    "none"
+    "done or not. How blows differ from each other is not in them, and a pause that was seen once has none: --blows 5 "
+    "strikes again and shows both"
 )
 STEPS = {
     OURS: ("network",),

@@ -46,9 +46,12 @@ def part_of(
     scores = []
     for method, mine in keys.items():
         shares: dict[str, list[float]] = {}
+        pauses: dict[str, list[float]] = {}
         for run in runs:
             for one in blows(run, mine):
                 shares.setdefault(one["what"], []).append(float(one["share"]))
+                if "pause" in one:
+                    pauses.setdefault(one["what"], []).append(float(one["pause"]))
         for what, of in shares.items():
             # The times share nothing, so nothing is added to the variance of their mean.
             made = difference(of, metric="accuracy", margin=0.0, test_to_train=0.0)
@@ -65,9 +68,23 @@ def part_of(
                     note=f"{what}: {', '.join(f'{share:.0%}' for share in of)}",
                 )
             )
+            if what in pauses:
+                took = difference(pauses[what], metric="mae", margin=0.0, test_to_train=0.0)
+                known = math.isfinite(took.low)
+                scores.append(
+                    Score(
+                        method=method,
+                        metric="longest pause, s, mean",
+                        value=took.mean,
+                        low=max(took.low, 0.0) if known else None,
+                        high=took.high if known else None,
+                        ours=method == ours,
+                        higher_is_better=False,
+                    )
+                )
     text = (
         f"Everything was started anew and struck again, {len(runs)} times in all. Intervals are Student's over the "
-        "times, cut at 0 and 1: how blows differ from each other is in them; where all times were equal they have no "
-        "width, and say no more than that. The verdict rests on the first time."
+        "times, cut at 0 (shares at 1 too): how blows differ from each other is in them; where all times were equal "
+        "they have no width, and say no more than that. The verdict rests on the first time."
     )
     return [Part(title="The same blows again", text=text, scores=scores)]

@@ -13,7 +13,7 @@ from outroute.trial.intervals import counted, difference
 from outroute.walls.base import Score
 from outroute.walls.inversion_sides import Method
 
-__all__ = ["EXACT", "MARGIN", "READ_OFF", "Row", "row_of", "scores_of"]
+__all__ = ["EXACT", "MARGIN", "READ_OFF", "Row", "bounds_db", "row_of", "scores_of"]
 
 MARGIN = 0.01
 """AUC: what still counts as equally good."""
@@ -25,7 +25,7 @@ READ_OFF = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One method, as far as it was measured; `bounds` are the leak's interval of 95 %."""
+    """One method, as far as it was measured; `bounds` and `values_bounds` are intervals of leak and values."""
 
     method: Method
     leak: float | None
@@ -34,6 +34,7 @@ class Row:
     membership: Mapping[str, Any] | None
     naming: Mapping[str, Any] | None
     values: float | None
+    values_bounds: tuple[float, float] | None
     worth: Mapping[str, Any] | None
 
     @property
@@ -58,6 +59,7 @@ def row_of(method: Method, done: Mapping[str, Mapping[str, Any]], searches: Sequ
     """A method from the steps that are done; `searches` are all that were, of which it may have one."""
     found = done.get(f"leak/{method.key}")
     leak, attack, values, bounds = None, "", None, (0.0, 1.0)
+    around: tuple[float, float] | None = None
     if found is not None:
         reached = {}
         if found["membership"] is not None:
@@ -68,10 +70,11 @@ def row_of(method: Method, done: Mapping[str, Mapping[str, Any]], searches: Sequ
             attack = max(reached, key=lambda name: reached[name])
             leak = max(reached[attack], 0.0)
             bounds = _bounds(found[attack], attack)
-        values = found["values_db"]
+        values, around = found["values_db"], found.get("values_bounds")
     for one in searches:
         if one["setting"] == method.search and one["rows"]:
-            values = max(row["advantage_db"] for row in one["rows"])
+            best = max(one["rows"], key=lambda row: row["advantage_db"])
+            values, around = best["advantage_db"], best.get("advantage_db_bounds")
     return Row(
         method=method,
         leak=leak,
@@ -80,6 +83,7 @@ def row_of(method: Method, done: Mapping[str, Mapping[str, Any]], searches: Sequ
         membership=None if found is None else found["membership"],
         naming=None if found is None else found["naming"],
         values=values,
+        values_bounds=around,
         worth=done.get(f"worth/{method.key}"),
     )
 
@@ -102,6 +106,13 @@ def _over_splits(values: Sequence[float | None], metric: str) -> tuple[float | N
     known = [value for value in values if value is not None]
     made = difference(known, metric=metric, margin=MARGIN, test_to_train=TEST_SHARE / (1 - TEST_SHARE))
     return (made.low, made.high) if np.isfinite(made.low) else (None, None)
+
+
+def bounds_db(value: float, bounds: Sequence[float] | None) -> tuple[float | None, float | None]:
+    """Interval of decibel as it is shown: none where values are exact, or nothing is known of it."""
+    if bounds is None or value >= EXACT:
+        return None, None
+    return min(bounds[0], EXACT), min(bounds[1], EXACT)
 
 
 def scores_of(row: Row) -> list[Score]:
@@ -132,10 +143,14 @@ def scores_of(row: Row) -> list[Score]:
             )
         )  # fmt: skip
     if row.values is not None:
+        around = bounds_db(row.values, row.values_bounds)
+        note = "no interval: one packet or update" if around[0] is None else ""
+        if row.values >= EXACT:
+            note = "values are exact"
         out.append(
             Score(
-                method=name, metric="values, dB above public", value=min(row.values, EXACT), ours=ours,
-                higher_is_better=False, baseline=baseline, note="values are exact" if row.values >= EXACT else "",
+                method=name, metric="values, dB above public", value=min(row.values, EXACT), low=around[0],
+                high=around[1], ours=ours, higher_is_better=False, baseline=baseline, note=note,
             )
         )  # fmt: skip
     if row.worth is not None and row.worth["auc"] is not None:

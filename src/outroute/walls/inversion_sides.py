@@ -262,8 +262,10 @@ class Bench:
         draw = self.rng(method.key, "values")
         guesses = [reconstruct(self.schema, rows, emit, draw, scale=self.scale) for _, rows in each]
         values = summarise([g for g in guesses if g is not None])
+        best = None if values is None else max(("packet", "members"), key=values.advantage.__getitem__)
         return _plain(judged, solved) | {
-            "values_db": None if values is None else max(values.advantage[name] for name in ("packet", "members")),
+            "values_db": None if values is None or best is None else values.advantage[best],
+            "values_bounds": None if values is None or best is None else values.bounds.get(best),
             "bound": bounds(method.epsilon) if method.epsilon else None,
         }
 

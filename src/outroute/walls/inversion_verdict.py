@@ -12,7 +12,7 @@ from outroute.audit.utility import TEST_SHARE
 from outroute.trial.intervals import MIN_REPEATS, Difference, Verdict, difference
 from outroute.walls.base import Curve, Figure, Found, Part, Score, Winner
 from outroute.walls.inversion_more import part_of
-from outroute.walls.inversion_scores import EXACT, MARGIN, READ_OFF, Row, row_of, scores_of
+from outroute.walls.inversion_scores import EXACT, MARGIN, READ_OFF, Row, bounds_db, row_of, scores_of
 from outroute.walls.inversion_sides import Bench, mapping_of, strips
 
 __all__ = ["LEAK_MARGIN", "RULE", "conclude"]
@@ -194,11 +194,13 @@ def _parts(
     found = [
         Score(
             method=f"{row['setting']}: {row['attack']}", metric="dB above the best public guess",
-            value=min(row["advantage_db"], EXACT), higher_is_better=False, baseline=row["records"] == 1,
+            value=min(row["advantage_db"], EXACT), low=low, high=high, higher_is_better=False,
+            baseline=row["records"] == 1,
             note=f"{row['records']} record(s), error {row['error']:.2f} standard deviations",
         )
         for one in searches
         for row in one["rows"]
+        for low, high in [bounds_db(row["advantage_db"], row.get("advantage_db_bounds"))]
     ]  # fmt: skip
     pictures = _pictures(bench, searches, done)
     if found or pictures:
@@ -264,7 +266,8 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "both sides' standard scores come from the declared ranges, since exact moments would be outside of it",
         "private packets use landmarks drawn from the declared ranges; other regions give other figures",
         "intervals: of membership from the attack's own cases, of members named an exact one, as if each were named or "
-        "not by itself, of AUC and log-loss over the splits; values have none",
+        "not by itself, of AUC and log-loss over the splits, of values over packets or updates (none where values are "
+        "exact)",
     ]
     if bench.effort.repeats < MIN_REPEATS:
         out.append(f"{bench.effort.repeats} splits: intervals need {MIN_REPEATS}")
