@@ -26,6 +26,7 @@ from outroute.transports.channel import (
     check_reply,
     make_hello,
 )
+from outroute.transports.records import Line
 from outroute.transports.tls import TlsLink
 from outroute.transports.tls_context import client_context
 from store.making import identity
@@ -294,10 +295,10 @@ async def test_a_connection_that_begins_while_the_link_closes_is_shut(
                 next(step)  # as far as its first wait: what stood in its way is told to end
             closing.append(asyncio.get_running_loop().create_task(pair.bert.close()))
 
-        def meanwhile(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def meanwhile(line: Line) -> None:
             if moment == "before":
                 close()
-            accept(reader, writer)
+            accept(line)
             if moment == "after":
                 close()
 
@@ -364,7 +365,7 @@ async def test_nothing_is_written_to_a_connection_that_has_ended(caplog: pytest.
         anna = pair.caller()
         assert await anna.request(BERT.id, b"one")
         connection = anna._open[BERT.id].result()
-        connection.writer.transport.abort()
+        connection.line.transport.abort()
         done = await asyncio.gather(*(anna.request(BERT.id, b"two") for _ in range(20)), return_exceptions=True)
         assert all(isinstance(one, UnreachableError) for one in done)
         assert [record.message for record in caplog.records if record.name == "asyncio"] == []

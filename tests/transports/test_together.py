@@ -130,11 +130,11 @@ def test_what_waits_is_answered_in_groups_and_in_order() -> None:
     running.wait()
     rest = [worker.submit(b"", b"%d" % number) for number in range(2 * GROUP_FRAMES + 1)]
     gate.set()
-    assert [done.result(60) for done in [first, *rest]] == [[b"first"], *([b"%d" % n] for n in range(len(rest)))]
+    assert [done.result(60) for done in [first, *rest]] == [[[b"first"]], *([[b"%d" % n]] for n in range(len(rest)))]
     assert [len(group) for group in groups] == [GROUP_FRAMES, GROUP_FRAMES]  # and the last one alone
     with pytest.raises(ValueError, match="bad"):
         worker.submit(b"", b"bad").result(60)
-    assert worker.submit(b"", b"good").result(60) == [b"good"]
+    assert worker.submit(b"", b"good").result(60) == [[b"good"]]
     worker.close()
 
 
@@ -152,7 +152,7 @@ def test_a_closed_worker_cancels_those_who_wait() -> None:
     waiting = worker.submit(b"", b"second")
     worker.close()
     gate.set()
-    assert first.result(60) == [b"first"]
+    assert first.result(60) == [[b"first"]]
     with pytest.raises(CancelledError):
         waiting.result(60)
     with pytest.raises((RuntimeError, CancelledError)):
@@ -173,16 +173,17 @@ async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
     said: list[tuple[int, Sequence[bytes]]] = []
     full = asyncio.Event()
 
-    async def reading() -> tuple[int, bytes] | None:
+    async def reading(most: int) -> list[tuple[int, bytes]]:
         if len(read) == 3 * AHEAD_FRAMES:
-            return None
-        read.append(len(read))
+            return []
+        come = range(len(read), len(read) + min(most, 3))  # three come together
+        read.extend(come)
         if len(read) == AHEAD_FRAMES:
             full.set()
-        return read[-1], b"%d" % read[-1]
+        return [(number, b"%d" % number) for number in come]
 
-    async def saying(number: int, replies: Sequence[bytes]) -> None:
-        said.append((number, replies))
+    async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+        said.extend(answers)
 
     answering = asyncio.ensure_future(answer_in_turn(link, anna.id, anna.public_key, reading, saying))
     await full.wait()

@@ -5,26 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outroute.transports.links import SLOW_SECONDS
+from outroute.transports.working import Waiting
 
 if TYPE_CHECKING:
     from outroute.transports.linking import LinkBase
 
 __all__ = ["AHEAD_FRAMES", "answer_in_turn"]
 
-AHEAD_FRAMES = 4
-"""Frames of one channel under way here at a time, at most: so they share a commit, and the line is never idle. All
-channels together may hold some 170 MB of frames, if they are as large as can be."""
+AHEAD_FRAMES = 8
+"""Frames of one channel under way here at a time, at most: while some are handled together, the next come in, so that
+neither the line nor who handles them is ever idle."""
+HELD_FRAMES = 1024
+"""Frames of all channels under way at a time, some 85 MB of the largest; above, each channel has one at a time."""
 
 
 async def answer_in_turn(
     link: LinkBase,
     sender: bytes,
     key: bytes,
-    read: Callable[[], Awaitable[tuple[int, bytes] | None]],
-    say: Callable[[int, Sequence[bytes]], Awaitable[None]],
+    read: Callable[[int], Awaitable[Sequence[tuple[int, bytes]]]],
+    say: Callable[[Sequence[tuple[int, Sequence[bytes]]]], Awaitable[None]],
 ) -> bool:
     """Answer frames until there are no more; False when the sender is no longer admitted.
 
@@ -34,49 +37,61 @@ async def answer_in_turn(
         link: whose frames.
         sender: id of the node at the other end.
         key: its public key.
-        read: the number and bytes of the next frame; None at the end.
-        say: sends the frames of a reply; who takes longer than ``SLOW_SECONDS`` to read them is cut off.
+        read: the numbers and bytes of the next frames, at least one and at most so many; none at the end.
+        say: sends the frames of some replies, each with its number; who takes longer than ``SLOW_SECONDS`` to read
+            them is cut off.
 
     Raises:
         TimeoutError: the other side does not read.
         Exception: what ``read`` and ``say`` raise.
     """
     loop = asyncio.get_running_loop()
-    under_way: deque[tuple[int, asyncio.Task[list[bytes] | None]]] = deque()
+    under_way: deque[tuple[list[int], Waiting]] = deque()
     more, room = asyncio.Event(), asyncio.Event()
-    ahead, over = AHEAD_FRAMES, False
+    held, held_up, over = 0, False, False
 
     async def reading() -> bool:
-        nonlocal over
-        while (one := await read()) is not None:
-            under_way.append((one[0], loop.create_task(link.answer(sender, key, one[1]))))
-            more.set()
-            while len(under_way) >= ahead:
+        nonlocal held, over
+        while True:
+            free = (1 if held_up or link.held >= HELD_FRAMES else AHEAD_FRAMES) - held
+            if free <= 0:
                 room.clear()
                 await room.wait()
+                continue
+            frames = await read(free)
+            if not frames:
+                break
+            under_way.append(
+                ([number for number, _ in frames], link.begin(sender, key, [frame for _, frame in frames]))
+            )
+            held += len(frames)
+            link.held += len(frames)
+            more.set()
         over = True
         more.set()
         return True
 
     async def speaking() -> bool:
-        nonlocal ahead
+        nonlocal held, held_up
         while True:
             while not under_way:
                 if over:
                     return True
                 more.clear()
                 await more.wait()
-            number, answering = under_way[0]
+            numbers, answering = under_way[0]
             replies = await answering
             if replies is None:
                 return False
             async with asyncio.timeout(SLOW_SECONDS):
-                await say(number, replies)
-            wait = link.hold_up(sender, replies)
-            ahead = 1 if wait else AHEAD_FRAMES
+                await say(list(zip(numbers, replies, strict=True)))
+            wait = sum(link.hold_up(sender, one) for one in replies)
+            held_up = wait > 0
             if wait:
                 await asyncio.sleep(wait)
             under_way.popleft()
+            held -= len(numbers)
+            link.held -= len(numbers)
             room.set()
 
     both = [loop.create_task(reading()), loop.create_task(speaking())]
@@ -87,7 +102,8 @@ async def answer_in_turn(
         done = both[1] if both[1].done() else both[0]
         return await done
     finally:
-        ending = [*both, *(task for _, task in under_way)]
-        for task in ending:
-            task.cancel()
+        ending: list[asyncio.Future[Any]] = [*both, *(answering for _, answering in under_way)]
+        link.held -= held
+        for one in ending:
+            one.cancel()
         await asyncio.gather(*ending, return_exceptions=True)

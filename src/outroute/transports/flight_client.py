@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from outroute.errors import MissingExtraError
 from outroute.identity import Identity
-from outroute.transports.calls import Calls, unpack
+from outroute.transports.calls import Calls
 from outroute.transports.certificates import TLS_NAME, Pair, Papers, Shown, keep_quiet, look, place_parts
 from outroute.transports.channel import ANYBODY, REPLY_BYTES, ChannelReason, Secrets
 from outroute.transports.contract import UnreachableError
@@ -113,6 +113,8 @@ class FlightStream(Channel):
         self._loop = asyncio.get_running_loop()
         self._out: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self._most = max(link.credit, 1)
+        self._coming = threading.Lock()
+        self._come: list[tuple[int, bool, bytes]] = []
         self._writing = threading.Thread(target=self._write, name="outroute-flight-write", daemon=True)
         self._reading = threading.Thread(target=self._read, name="outroute-flight-read", daemon=True)
         self._writing.start()
@@ -146,11 +148,14 @@ class FlightStream(Channel):
         why = "the stream has ended"
         try:
             while not self.over:
-                message = told_of(self._reader.read_chunk(), FRAME_BYTES + _HEAD_ROOM)
-                found = None if message is None else unpack(message)
+                found = told_of(self._reader.read_chunk(), FRAME_BYTES + _HEAD_ROOM)
                 if found is None or not found[0]:  # nonsense, or a farewell
                     break
-                self._tell(self._take, *found)
+                with self._coming:
+                    self._come.append(found)
+                    first = len(self._come) == 1
+                if first:  # else the event loop has not taken yet what came before: waking it costs much
+                    self._tell(self._take)
         except StopIteration:
             pass
         except self._errors as error:
@@ -170,9 +175,12 @@ class FlightStream(Channel):
         with suppress(RuntimeError):  # the loop is closed, and with it whoever would want to know
             self._loop.call_soon_threadsafe(work, *arguments)
 
-    def _take(self, number: int, more: bool, frame: bytes) -> None:
+    def _take(self) -> None:
+        with self._coming:
+            come, self._come = self._come, []
         try:
-            self._calls.take(number, more, frame)
+            for found in come:
+                self._calls.take(*found)
         except EOFError as error:
             self._end(str(error))
 

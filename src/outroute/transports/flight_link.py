@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -211,15 +211,14 @@ class FlightLink(LinkBase):
         """See ``flight_server.Desk``."""
         self.dropped[why] += 1
 
-    def answered(self, caller: Caller, frame: bytes) -> tuple[Sequence[bytes], float] | None:
+    def handed(self, caller: Caller, frame: bytes) -> Future[list[list[bytes]] | None]:
         """See ``flight_server.Desk``."""
-        if not self.admit(caller.key):  # revoked meanwhile
-            return None
-        if len(frame) > FRAME_BYTES:
-            self.dropped["oversized"] += 1
-            return [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))], 0.0
-        replies = self.worker.submit(caller.id, frame).result()
-        return replies, self.hold_up(caller.id, replies)
+        if len(frame) <= FRAME_BYTES:
+            return self.worker.submit(caller.id, frame)
+        self.dropped["oversized"] += 1
+        refused: Future[list[list[bytes]] | None] = Future()
+        refused.set_result([[encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))]])
+        return refused
 
     # calling ------------------------------------------------------------------------------------------------
 

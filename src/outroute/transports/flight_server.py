@@ -19,7 +19,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,7 +29,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from numpy.typing import NDArray
 
-from outroute.transports.calls import unpack
+from outroute.transports.flight_answering import Answering
 from outroute.transports.flight_client import FRAMES
 from outroute.transports.flight_tables import batch_of, message_of, packets_in, table_schema, told_of
 from outroute.transports.frames import FRAME_BYTES, FRAME_PACKETS
@@ -47,7 +49,7 @@ SESSION_SECONDS = 3600.0
 SESSIONS_PER_NODE = 8
 """Sessions of one node at a time; the oldest has to go."""
 CALLS_MOST = 64
-"""Calls under way at a time; each holds a thread of the library's."""
+"""Calls under way at a time; each holds a thread of the library's, a stream of frames one more."""
 ENDPOINTS_MOST = 4096
 """Cells in one answer; a schema with more is asked cell by cell."""
 FAREWELL = bytes(5)
@@ -117,8 +119,11 @@ class Desk(Protocol):
     def left(self, sender: bytes) -> None:
         """A stream of frames has ended."""
 
-    def answered(self, caller: Caller, frame: bytes) -> tuple[Sequence[bytes], float] | None:
-        """The frames of a reply and seconds to wait after it; None when the caller has to go."""
+    def handed(self, caller: Caller, frame: bytes) -> Future[list[list[bytes]] | None]:
+        """What will be the frames of a reply, alone in a list."""
+
+    def hold_up(self, sender: bytes, replies: Sequence[bytes]) -> float:
+        """Seconds to wait after the frames of a reply, before the next frame of a caller."""
 
     def drop(self, why: str) -> None:
         """Count something that was cut off."""
@@ -227,28 +232,29 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
             self._calls.release()
 
     def _frames(self, caller: Caller, reader: Any, stream: Stream) -> None:
-        while True:
-            try:
-                chunk = reader.read_chunk()
-            except StopIteration:
-                return
-            except pa.ArrowInvalid:
-                self._desk.drop("malformed")
-                raise
-            message = told_of(chunk, SKIPPED_BYTES)
-            found = None if message is None else unpack(message)
-            if found is None:
-                big = len(chunk.app_metadata or b"") > FRAME_BYTES or (chunk.data is not None and chunk.data.num_rows)
-                self._desk.drop("oversized" if big else "malformed")
-                raise flight.FlightServerError("a message over the limit, or none")
-            number, _, frame = found
-            answered = self._desk.answered(caller, frame)
-            if answered is None:
-                raise flight.FlightUnauthorizedError("no longer admitted")
-            replies, wait = answered
-            stream.say(number, replies)
-            if wait:
-                time.sleep(wait)
+        answering = Answering(stream.say, lambda replies: self._desk.hold_up(caller.id, replies))
+        try:
+            while True:
+                try:
+                    chunk = reader.read_chunk()
+                except StopIteration:
+                    return
+                except pa.ArrowInvalid:
+                    self._desk.drop("malformed")
+                    raise
+                found = told_of(chunk, SKIPPED_BYTES)
+                if found is None:
+                    big = len(chunk.app_metadata or b"") > FRAME_BYTES or (
+                        chunk.data is not None and chunk.data.num_rows
+                    )
+                    self._desk.drop("oversized" if big else "malformed")
+                    raise flight.FlightServerError("a message over the limit, or none")
+                if not self._desk.admitted(caller.key):  # revoked meanwhile
+                    raise flight.FlightUnauthorizedError("no longer admitted")
+                number, _, frame = found
+                answering.enter(number, partial(self._desk.handed, caller, frame))
+        finally:
+            answering.finish()
 
     # tables -------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from outroute.packet import PACKET_BYTES, PacketArray, as_packets
-from outroute.transports.calls import HEAD_BYTES, pack
+from outroute.transports.calls import pack, unpack
 from outroute.transports.frames import Kind
 
 __all__ = ["COLUMN", "batch_of", "message_of", "packet_bytes", "packets_in", "table_schema", "told_of"]
@@ -76,8 +76,8 @@ def message_of(number: int, frame: bytes, *, more: bool = False) -> tuple[bytes,
     return pack(number, frame, more=more), None
 
 
-def told_of(chunk: Any, limit: int) -> bytes | None:
-    """The bytes of a message, header and frame: its metadata and after it the packets of its batch.
+def told_of(chunk: Any, limit: int) -> tuple[int, bool, bytes] | None:
+    """Number of the exchange, whether more follow, and frame of a message: its metadata and the packets of its batch.
 
     Args:
         chunk: a ``pyarrow.flight.FlightStreamChunk`` of anybody's.
@@ -90,6 +90,10 @@ def told_of(chunk: Any, limit: int) -> bytes | None:
     data: memoryview | None = memoryview(b"")
     if chunk.data is not None:
         data = packet_bytes(chunk.data)
-    if data is None or len(head) < HEAD_BYTES or len(head) + len(data) > limit:
+    if data is None or len(head) + len(data) > limit:
         return None
-    return b"".join((head, data))
+    read = unpack(head)
+    if read is None:
+        return None
+    number, more, first = read
+    return number, more, b"".join((first, data)) if len(data) else first

@@ -75,8 +75,8 @@ _CAUSE = 16
 _NO_CAUSE = bytes(_CAUSE)
 _NO_SCHEMA = bytes(32)
 _NO_JOURNAL = bytes(16)
-_RUN = struct.Struct("<32sH")
-_ANSWER = struct.Struct("<32s32sHI")
+_RUN = np.dtype([("address", "V32"), ("count", "<u2")])
+_ANSWER = np.dtype([("address", "V32"), ("digest", "V32"), ("count", "<u2"), ("left_out", "<u4")])
 _PAIR = struct.Struct("<32s32s")
 _LISTED = struct.Struct("<B32s")
 _LENGTH = struct.Struct("<H")
@@ -85,7 +85,7 @@ _READ = struct.Struct("<16sQ")
 
 #: Bytes of the largest frame: a full deposit or answer, or a full frame of announcements.
 FRAME_BYTES = _HEADER.size + max(
-    FRAME_PACKETS * PACKET_BYTES + ADDRESSES_PER_FRAME * _ANSWER.size,
+    FRAME_PACKETS * PACKET_BYTES + ADDRESSES_PER_FRAME * _ANSWER.itemsize,
     IDENTITIES_PER_FRAME * _LISTED.size + _ADDRESS,
     FRAME_PACKETS * (ANNOUNCEMENT_BYTES + _LENGTH.size),
 )
@@ -262,15 +262,14 @@ def _body(frame: Frame) -> tuple[int, bytes]:
     kind = frame.kind
     joined = b"".join(frame.addresses)
     if kind is Kind.DEPOSIT:
-        runs = b"".join(_RUN.pack(*run) for run in zip(frame.addresses, frame.counts, strict=True))
-        return len(frame.packets), runs + _packed(frame.packets)
+        return len(frame.packets), _columns(_RUN, frame.addresses, frame.counts) + _packed(frame.packets)
     if kind is Kind.RECEIPTS:
         return len(frame.receipts), np.ascontiguousarray(frame.receipts).tobytes()
     if kind in (Kind.ASK, Kind.COMPARE):
         return frame.cap, joined + b"".join(_WANTED.pack(*one) for one in frame.wanted)
     if kind is Kind.ANSWER:
-        columns = zip(frame.addresses, frame.digests, frame.counts, frame.left_out, strict=True)
-        return len(frame.packets), b"".join(_ANSWER.pack(*run) for run in columns) + _packed(frame.packets)
+        runs = _columns(_ANSWER, frame.addresses, frame.digests, frame.counts, frame.left_out)
+        return len(frame.packets), runs + _packed(frame.packets)
     if kind is Kind.DIGESTS:
         return 0, b"".join(_PAIR.pack(*pair) for pair in zip(frame.addresses, frame.digests, strict=True))
     if kind is Kind.LISTING:
@@ -288,6 +287,26 @@ def _body(frame: Frame) -> tuple[int, bytes]:
 
 def _joined(pieces: tuple[bytes, ...]) -> bytes:
     return b"".join(_LENGTH.pack(len(one)) + one for one in pieces)
+
+
+def _columns(kind: np.dtype[np.void], *columns: tuple[bytes, ...] | tuple[int, ...]) -> bytes:
+    """The bytes of a table, column by column.
+
+    Raises:
+        ValueError: the columns differ in length, or an address or digest has not 32 bytes.
+    """
+    table = np.empty(len(columns[0]), dtype=kind)
+    for name, column in zip(kind.names or (), columns, strict=True):
+        if kind[name].kind == "V":
+            joined = b"".join(column)  # type: ignore[arg-type]
+            if len(joined) != _ADDRESS * len(table):
+                raise ValueError("an address and a digest have 32 bytes each, one for each cell")
+            table[name] = np.frombuffer(joined, dtype=kind[name])
+        elif len(column) != len(table):
+            raise ValueError("a frame needs a number of packets for each address")
+        else:
+            table[name] = column
+    return table.tobytes()
 
 
 def _packed(packets: PacketArray) -> bytes:
@@ -372,17 +391,21 @@ def _read_body(kind: Kind, count: int, cells: int, body: bytes) -> dict[str, obj
 def _read_packets(kind: Kind, count: int, cells: int, body: memoryview) -> dict[str, object] | FrameReason:
     """The fields of a body with packets, which are not copied."""
     column = _RUN if kind is Kind.DEPOSIT else _ANSWER
-    if len(body) != cells * column.size + count * PACKET_BYTES:
+    size = cells * column.itemsize
+    if len(body) != size + count * PACKET_BYTES:
         return FrameReason.LENGTH
-    head, packets = body[: cells * column.size], as_packets(body[cells * column.size :])
-    columns = list(zip(*column.iter_unpack(head), strict=True)) if cells else [()] * 4
-    counts = columns[1 if kind is Kind.DEPOSIT else 2]
-    if sum(counts) != count or (kind is Kind.DEPOSIT and 0 in counts):
+    table, packets = np.frombuffer(body[:size], dtype=column), as_packets(body[size:])
+    counts = table["count"]
+    if int(counts.sum()) != count or (kind is Kind.DEPOSIT and not counts.all()):
         return FrameReason.RUNS
-    if kind is Kind.DEPOSIT:
-        return {"addresses": columns[0], "counts": counts, "packets": packets}
-    addresses, digests, _, left_out = columns
-    return {"addresses": addresses, "digests": digests, "counts": counts, "left_out": left_out, "packets": packets}
+    found: dict[str, object] = {
+        "addresses": tuple(table["address"].tolist()),
+        "counts": tuple(counts.tolist()),
+        "packets": packets,
+    }
+    if kind is Kind.ANSWER:
+        found |= {"digests": tuple(table["digest"].tolist()), "left_out": tuple(table["left_out"].tolist())}
+    return found
 
 
 def _read_pieces(count: int, body: bytes, limit: int) -> tuple[bytes, ...] | FrameReason:

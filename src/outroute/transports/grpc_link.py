@@ -284,21 +284,22 @@ class GrpcLink(LinkBase):
         """Answer messages until the stream ends."""
         end, code = self.grpc.aio.EOF, self.grpc.StatusCode
 
-        async def read() -> tuple[int, bytes] | None:
+        async def read(most: int) -> list[tuple[int, bytes]]:
             async with asyncio.timeout(IDLE_SECONDS):
                 message = await context.read()
             found = None if message is end else unpack(message)
             if found is None:
-                return None
+                return []
             number, _, frame = found
             if len(frame) > SKIPPED_BYTES:
                 self.dropped["oversized"] += 1
                 raise EOFError("a message over the limit")
-            return number, frame
+            return [(number, frame)]
 
-        async def say(number: int, replies: Sequence[bytes]) -> None:
-            for at, one in enumerate(replies, 1):
-                await context.write(pack(number, one, more=at < len(replies)))
+        async def say(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+            for number, replies in answers:
+                for at, one in enumerate(replies, 1):
+                    await context.write(pack(number, one, more=at < len(replies)))
 
         try:
             if not await answer_in_turn(self, sender, key, read, say):

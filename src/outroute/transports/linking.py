@@ -48,7 +48,7 @@ from outroute.transports.links import (
 from outroute.transports.places import is_place
 from outroute.transports.refusals import Refusals
 from outroute.transports.url import Url, bad
-from outroute.transports.working import Worker
+from outroute.transports.working import Waiting, Worker
 
 __all__ = ["REFUSAL_BYTES", "LinkBase"]
 
@@ -116,6 +116,8 @@ class LinkBase(ABC):
         self._endpoint_of = endpoint_of
         self.worker = Worker(handle)
         """Answers frames in a thread; ``handle_all`` of it may be set for several at once."""
+        self.held = 0
+        """Frames of others under way here, by their channels (see ``answering``)."""
         self._callers: Counter[bytes] = Counter()
         self._open: dict[bytes, asyncio.Task[Channel]] = {}
         self._flying: Counter[bytes] = Counter()
@@ -262,12 +264,23 @@ class LinkBase(ABC):
             key: its public key.
             frame: any bytes.
         """
+        found = await self.begin(sender, key, [frame])
+        return None if found is None else found[0]
+
+    def begin(self, sender: bytes, key: bytes, frames: Sequence[bytes]) -> Waiting:
+        """As ``answer``, without waiting, and for some frames that came together: what will be their answers."""
+        done: Waiting = asyncio.get_running_loop().create_future()
+        good = [frame for frame in frames if len(frame) <= FRAME_BYTES]
         if not self.admit(key):  # revoked meanwhile
-            return None
-        if len(frame) > FRAME_BYTES:
-            self.dropped["oversized"] += 1
-            return [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))]
-        return await self.worker.answered(sender, frame)
+            done.set_result(None)
+        elif len(good) == len(frames):
+            self.worker.begin(sender, frames, done)
+        else:
+            self.dropped["oversized"] += len(frames) - len(good)
+            inner: Waiting = asyncio.get_running_loop().create_future()
+            inner.add_done_callback(lambda _: _refuse_long(frames, inner, done))
+            self.worker.begin(sender, good, inner)
+        return done
 
     def hold_up(self, sender: bytes, replies: Sequence[bytes]) -> float:
         """Seconds to wait, after these replies, before the next frame of a caller is read; most often 0."""
@@ -378,6 +391,20 @@ class LinkBase(ABC):
         task = self._open.get(channel.member)
         if task is not None and _opened(task) is channel:
             del self._open[channel.member]
+
+
+def _refuse_long(frames: Sequence[bytes], good: Waiting, done: Waiting) -> None:
+    """Answer some frames, those over the limit among them, once those within it are answered."""
+    if done.done():
+        return
+    if good.cancelled():
+        done.cancel()
+    elif (error := good.exception()) is not None:
+        done.set_exception(error)
+    else:
+        answers = iter(good.result() or ())
+        refusal = [encode(Frame(kind=Kind.REFUSED, detail=FrameReason.LENGTH))]
+        done.set_result([next(answers) if len(frame) <= FRAME_BYTES else refusal for frame in frames])
 
 
 def _opened(task: asyncio.Task[Channel]) -> Channel | None:

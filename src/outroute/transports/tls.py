@@ -4,8 +4,7 @@ One connection per pair and direction carries many exchanges. The receiver takes
 the other, so a fast sender waits in its own socket; the sender counts what is on its way (credit) and is told BUSY
 above that. Frames are handled in one thread beside the event loop, so checking signatures holds nobody up.
 
-On the wire, after the handshake of ``outroute.transports.channel``, records of a header of 9 bytes, little-endian
-(flags u8: 1 = more frames of this reply follow; number of the exchange u32; length u32), and a frame.
+On the wire, after the handshake of ``outroute.transports.channel``, the records of ``outroute.transports.records``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
-import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from outroute.errors import TransportError
 from outroute.identity import Identity, node_id
@@ -36,54 +33,51 @@ from outroute.transports.links import (
     Channel,
     Handle,
 )
+from outroute.transports.records import Line, pack_record
 from outroute.transports.tls_context import client_context, notice_end, server_context
 
 __all__ = ["CALLERS_MOST", "CALLERS_PER_NODE", "HANDSHAKE_SECONDS", "IDLE_SECONDS", "SLOW_SECONDS", "TlsLink"]
 
-_RECORD = struct.Struct("<BII")
-_MORE = 1
+_TAKEN = 64
+"""Records taken from a line at a time."""
 
 
 class _Connection(Channel):
     """A connection that this node opened."""
 
-    def __init__(
-        self, link: TlsLink, member: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.member, self.reader, self.writer = member, reader, writer
+    def __init__(self, link: TlsLink, member: bytes, line: Line) -> None:
+        self.member, self.line = member, line
         self._link = link
         self._calls = Calls()
-        self._reading = asyncio.get_running_loop().create_task(self._read())
+        line.begin(self._heard)
 
     async def exchange(self, frame: bytes) -> Sequence[bytes]:
         """See ``Channel.exchange``."""
         number = self._calls.begin()
         try:
-            await _say(self.reader, self.writer, _RECORD.pack(0, number, len(frame)) + frame)
+            await self.line.say(pack_record(number, frame))
             return await self._calls.reply(number)
         finally:
             self._calls.forget(number)
 
-    async def _read(self) -> None:
+    def _heard(self) -> None:
         """Hand replies to those who wait for them, until the connection ends."""
-        error: BaseException = EOFError("the connection has ended")
+        why = "a frame over the limit" if self.line.oversized else "the connection has ended"
         try:
-            while True:
-                more, number, length = _RECORD.unpack(await self.reader.readexactly(_RECORD.size))
-                if length > FRAME_BYTES:
-                    raise EOFError("a frame over the limit")
-                self._calls.take(number, bool(more & _MORE), await self.reader.readexactly(length))
-        except FAILURES as failure:
-            error = failure
-        finally:
+            while records := self.line.take(_TAKEN):
+                for number, more, frame in records:
+                    self._calls.take(number, more, frame)
+        except EOFError as error:
+            why = str(error)
+            self.line.shut()
+        if self.line.ended:
             self._link.ended(self)
-            self._calls.fail(str(error))
-            _shut(self.writer)
+            self._calls.fail(why)
+            self.line.shut()
 
     def close(self) -> None:
         """See ``Channel.close``."""
-        self._reading.cancel()
-        _shut(self.writer)
+        self.line.shut()
 
 
 class TlsLink(LinkBase):
@@ -118,7 +112,9 @@ class TlsLink(LinkBase):
         try:
             # TLS begins in `_serve`: a server that speaks it knows of nobody whose handshake is under way, neither to
             # count nor to end them.
-            self._server = await asyncio.start_server(self._accept, host, port, limit=FRAME_BYTES)
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Line(SKIPPED_BYTES, self._accept), host, port
+            )
         except OSError as error:
             raise TransportError(
                 f"cannot listen on {host}:{port} ({error.strerror or error}): choose another address or port",
@@ -126,58 +122,61 @@ class TlsLink(LinkBase):
             ) from error
         return f"{host}:{self._server.sockets[0].getsockname()[1]}"
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, line: Line) -> None:
         if self._closed:  # it was waiting to be taken when the link was closed
-            _shut(writer)
+            line.shut()
             return
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # what comes first is for TLS
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        assert line.transport is not None
+        line.transport.pause_reading()  # what comes first is for TLS
+        task = asyncio.get_running_loop().create_task(self._serve(line))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         # A task that is cancelled before its first step runs nothing of itself, no `finally` either.
-        task.add_done_callback(lambda _: _shut(writer))
+        task.add_done_callback(lambda _: line.shut())
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, line: Line) -> None:
         sender = b""
+        assert line.transport is not None
+        assert self._context is not None
         try:
-            notice_end(writer)
+            notice_end(line.transport)
             if len(self._tasks) > CALLERS_MOST:
                 self.dropped["full"] += 1
                 return
-            assert self._context is not None
-            await writer.start_tls(self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS)
+            line.transport = await asyncio.get_running_loop().start_tls(
+                line.transport, line, self._context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                reply, key = self.greet(await reader.readexactly(HELLO_BYTES), self._certificate)
-                writer.write(reply)
-                await writer.drain()
+                reply, key = self.greet(await line.exactly(HELLO_BYTES), self._certificate)
+                await line.say(reply)
             if key is None:
                 return
             sender = node_id(key)
             if self.enter(sender):
-                await self._answer(sender, key, reader, writer)
+                line.begin()
+                await self._answer(sender, key, line)
         except FAILURES:
             return  # the caller is gone or cut off; it knows what was not answered
         finally:
             if sender:
                 self.leave(sender)
 
-    async def _answer(
-        self, sender: bytes, key: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        async def read() -> tuple[int, bytes] | None:
-            async with asyncio.timeout(IDLE_SECONDS):
-                first = await reader.readexactly(1)
-            async with asyncio.timeout(SLOW_SECONDS):
-                _, number, length = _RECORD.unpack(first + await reader.readexactly(_RECORD.size - 1))
-                if length > SKIPPED_BYTES:
-                    self.dropped["oversized"] += 1
-                    return None
-                return number, await reader.readexactly(length)
+    async def _answer(self, sender: bytes, key: bytes, line: Line) -> None:
+        async def read(most: int) -> list[tuple[int, bytes]]:
+            while not (records := line.take(most)) and not line.ended:
+                now = asyncio.get_running_loop().time()
+                until = now + IDLE_SECONDS if line.since is None else line.since + SLOW_SECONDS
+                async with asyncio.timeout_at(until):
+                    await line.changed()
+            if not records and line.oversized:
+                self.dropped["oversized"] += 1
+            return [(number, frame) for number, _, frame in records]
 
-        async def say(number: int, replies: Sequence[bytes]) -> None:
-            for at, reply in enumerate(replies, 1):
-                more = _MORE if at < len(replies) else 0
-                await _say(reader, writer, _RECORD.pack(more, number, len(reply)) + reply)
+        async def say(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+            said = []
+            for number, replies in answers:
+                said += [pack_record(number, one, more=at < len(replies)) for at, one in enumerate(replies, 1)]
+            await line.say(b"".join(said))
 
         try:
             await answer_in_turn(self, sender, key, read, say)
@@ -189,26 +188,27 @@ class TlsLink(LinkBase):
     async def connect(self, member: bytes, place: str) -> Channel:
         """See ``LinkBase.connect``."""
         host, _, port = place.rpartition(":")
-        reader, writer = await asyncio.open_connection(
-            host.strip("[]"), int(port), ssl=self._client, server_hostname="", limit=FRAME_BYTES
+        _, line = await asyncio.get_running_loop().create_connection(
+            lambda: Line(FRAME_BYTES), host.strip("[]"), int(port), ssl=self._client, server_hostname=""
         )
         try:
-            notice_end(writer)
-            key = await self._introduce(member, reader, writer)
+            assert line.transport is not None
+            notice_end(line.transport)
+            key = await self._introduce(member, line, line.transport)
         except BaseException:
-            _shut(writer)
+            line.shut()
             raise
-        return _Connection(self, node_id(key), reader, writer)
+        return _Connection(self, node_id(key), line)
 
-    async def _introduce(self, member: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    async def _introduce(self, member: bytes, line: Line, transport: asyncio.Transport) -> bytes:
         """Our own handshake, as the caller; the public key of the one called."""
-        shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        shown: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         binding = hashlib.sha256(shown).digest()
         hello = self.hello(member, binding)
-        writer.write(hello)
-        reply = await reader.readexactly(REFUSAL_BYTES)
+        await line.say(hello)
+        reply = await line.exactly(REFUSAL_BYTES)
         if not self.refuses(reply):
-            reply += await reader.readexactly(REPLY_BYTES - len(reply))
+            reply += await line.exactly(REPLY_BYTES - len(reply))
         return self.introduced(member, hello, reply, binding)
 
     async def close(self) -> None:
@@ -221,21 +221,3 @@ class TlsLink(LinkBase):
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
         await super().close()
-
-
-async def _say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
-    """Write, unless it is known that the other side is gone: the event loop warns of each such write.
-
-    Raises:
-        ConnectionResetError: it is gone.
-    """
-    if writer.is_closing() or reader.at_eof():
-        raise ConnectionResetError("the connection has ended")
-    writer.write(data)
-    await writer.drain()
-
-
-def _shut(writer: asyncio.StreamWriter) -> None:
-    """Close without waiting: the other side may be gone."""
-    with suppress(*FAILURES):
-        writer.transport.abort()

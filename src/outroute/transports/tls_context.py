@@ -26,10 +26,10 @@ _LIFETIME = datetime.timedelta(days=36_500)
 """Nobody looks at the time of this certificate; a clock that is wrong must not break the channel."""
 
 
-def notice_end(writer: asyncio.StreamWriter) -> None:
+def notice_end(line: asyncio.BaseTransport) -> None:
     """Have the system end a connection whose other end is away, as far as it can be told to."""
-    line = writer.get_extra_info("socket")
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    found = line.get_extra_info("socket")
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", QUIET_SECONDS),
         ("TCP_KEEPALIVE", QUIET_SECONDS),  # its name on macOS
@@ -38,7 +38,7 @@ def notice_end(writer: asyncio.StreamWriter) -> None:
         ("TCP_USER_TIMEOUT", 1000 * UNHEARD_SECONDS),
     ):
         if hasattr(socket, name):
-            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def client_context() -> ssl.SSLContext:

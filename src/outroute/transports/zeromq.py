@@ -268,19 +268,20 @@ class ZeroMqLink(LinkBase):
     async def _attend(self, way: bytes, caller: _Caller) -> None:
         """Answer the frames of one connection."""
 
-        async def read() -> tuple[int, bytes] | None:
+        async def read(most: int) -> list[tuple[int, bytes]]:
             if not caller.waiting:
                 caller.wake.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await caller.wake.wait()
-            return caller.waiting.popleft() if caller.waiting else None
+            return [caller.waiting.popleft() for _ in range(min(most, len(caller.waiting)))]
 
-        async def say(number: int, replies: Sequence[bytes]) -> None:
+        async def say(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
             assert self._router is not None
-            for message in packed(number, replies):
-                while not self._router.send([way, message]):
-                    await asyncio.sleep(FULL_SECONDS)
+            for number, replies in answers:
+                for message in packed(number, replies):
+                    while not self._router.send([way, message]):
+                        await asyncio.sleep(FULL_SECONDS)
 
         try:
             await answer_in_turn(self, caller.sender, caller.key, read, say)
