@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,10 @@ from outroute.packet import PACKET_BYTES, PacketArray, Rejection, as_packets, ve
 from outroute.testing.rigs import SECRET, LinkRig
 from outroute.transports import ADDRESS_REFUSED, FRAME_BYTES, Frame, Kind, UnreachableError, encode
 from outroute.transports import flight_link as module
+from outroute.transports.answering import AHEAD_FRAMES
 from outroute.transports.certificates import Papers, look, own_certificate, place_parts
 from outroute.transports.channel import ChannelReason, Secrets
+from outroute.transports.flight_answering import Answering
 from outroute.transports.flight_client import FRAMES, open_client
 from outroute.transports.flight_link import FlightLink
 from outroute.transports.flight_offer import State
@@ -369,3 +373,42 @@ async def test_a_caller_that_never_ends_its_stream_does_not_hold_up_the_end() ->
             await pair.caller().request(BERT.id, b"hello")
         reader.cancel()
         client.close()
+
+
+def test_frames_of_a_stream_are_answered_in_order_some_ahead_and_one_at_a_time_when_refused() -> None:
+    said: list[int] = []
+    waits = {2: 0.001}
+    answering = Answering(lambda number, _: said.append(number), lambda replies: waits.get(len(replies), 0.0))
+    waiting: list[Future[list[list[bytes]] | None]] = []
+
+    def begin() -> Future[list[list[bytes]] | None]:
+        waiting.append(Future())
+        return waiting[-1]
+
+    for number in range(AHEAD_FRAMES):
+        answering.enter(number, begin)
+    one_more = threading.Thread(target=answering.enter, args=(AHEAD_FRAMES, begin))
+    one_more.start()
+    for done in reversed(waiting[1:]):
+        done.set_result([[b"good"]])
+    assert said == []  # the first is not answered yet, and there is no room for one more
+    assert len(waiting) == AHEAD_FRAMES
+    waiting[0].set_result([[b"refused", b"twice"]])
+    one_more.join(60)
+    assert len(waiting) == AHEAD_FRAMES + 1
+    waiting[-1].set_result([[b"good"]])
+    answering.finish()
+    assert said == list(range(AHEAD_FRAMES + 1))
+
+
+def test_a_stream_whose_replies_cannot_be_sent_ends() -> None:
+    def broken(_: int, __: object) -> None:
+        raise pa.ArrowInvalid("broken")
+
+    answering = Answering(broken, lambda _: 0.0)
+    done: Future[list[list[bytes]] | None] = Future()
+    done.set_result([[b"reply"]])
+    answering.enter(1, lambda: done)
+    answering.finish()
+    with pytest.raises(pa.ArrowInvalid, match="broken"):
+        answering.enter(2, Future)

@@ -18,7 +18,7 @@ from outroute.packet import withdraw
 from outroute.store import PacketStore
 from outroute.testing.making import addresses_of
 from outroute.transports import Frame, Guard, Kind, Receipt, decode, encode
-from outroute.transports.answering import AHEAD_FRAMES, answer_in_turn
+from outroute.transports.answering import AHEAD_FRAMES, HELD_FRAMES, TOGETHER_BYTES, answer_in_turn
 from outroute.transports.frames import Flag
 from outroute.transports.keeper import Keeper
 from outroute.transports.tls import TlsLink
@@ -196,4 +196,56 @@ async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
     link.admit = lambda key: node_id(key) != anna.id
     read.clear()
     assert await answer_in_turn(link, anna.id, anna.public_key, reading, saying) is False
+    await link.close()
+
+
+@asynchronous
+async def test_a_crowded_node_has_one_frame_of_each_channel_under_way() -> None:
+    gate = threading.Event()
+    anna = identity(1)
+
+    def handle(_: bytes, frame: bytes) -> list[bytes]:
+        gate.wait()
+        return [frame]
+
+    link = TlsLink(identity(2), handle=handle, endpoint_of=lambda _: None)
+    link.held = HELD_FRAMES  # of other channels
+    asked: list[int] = []
+
+    async def reading(most: int) -> list[tuple[int, bytes]]:
+        asked.append(most)
+        return [(len(asked), b"frame")] if len(asked) <= 3 else []
+
+    async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+        assert len(answers) == 1
+        assert link.held == HELD_FRAMES + 1
+
+    answering = asyncio.ensure_future(answer_in_turn(link, anna.id, anna.public_key, reading, saying))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert asked == [1]
+    gate.set()
+    assert await answering is True
+    assert asked == [1] * 4
+    assert link.held == HELD_FRAMES
+    await link.close()
+
+
+@asynchronous
+async def test_small_replies_are_said_together_and_large_ones_alone() -> None:
+    anna = identity(1)
+    sizes = [10, 20, TOGETHER_BYTES, 1, 1, TOGETHER_BYTES // 2]
+    link = TlsLink(identity(2), handle=lambda _, frame: [bytes(int(frame))], endpoint_of=lambda _: None)
+    come = [[(number, b"%d" % size) for number, size in enumerate(sizes)], []]
+    said: list[list[int]] = []
+
+    async def reading(most: int) -> list[tuple[int, bytes]]:
+        return come.pop(0)
+
+    async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+        said.append([number for number, _ in answers])
+        assert [len(frames[0]) for _, frames in answers] == [sizes[number] for number, _ in answers]
+
+    assert await answer_in_turn(link, anna.id, anna.public_key, reading, saying) is True
+    assert said == [[0, 1], [2], [3, 4, 5]]
     await link.close()

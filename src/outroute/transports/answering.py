@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from outroute.transports.links import SLOW_SECONDS
@@ -20,6 +20,8 @@ AHEAD_FRAMES = 8
 neither the line nor who handles them is ever idle."""
 HELD_FRAMES = 1024
 """Frames of all channels under way at a time, some 85 MB of the largest; above, each channel has one at a time."""
+TOGETHER_BYTES = 65_536
+"""Bytes of replies that are said together; larger replies go out each by itself, with its own time."""
 
 
 async def answer_in_turn(
@@ -83,8 +85,9 @@ async def answer_in_turn(
             replies = await answering
             if replies is None:
                 return False
-            async with asyncio.timeout(SLOW_SECONDS):
-                await say(list(zip(numbers, replies, strict=True)))
+            for answers in _together(numbers, replies):
+                async with asyncio.timeout(SLOW_SECONDS):
+                    await say(answers)
             wait = sum(link.hold_up(sender, one) for one in replies)
             held_up = wait > 0
             if wait:
@@ -107,3 +110,20 @@ async def answer_in_turn(
         for one in ending:
             one.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+
+
+def _together(
+    numbers: Sequence[int], replies: Sequence[Sequence[bytes]]
+) -> Iterator[list[tuple[int, Sequence[bytes]]]]:
+    """Replies with their numbers, in order, as many at a time as are said together."""
+    some: list[tuple[int, Sequence[bytes]]] = []
+    size = 0
+    for number, frames in zip(numbers, replies, strict=True):
+        bytes_of = sum(map(len, frames))
+        if some and size + bytes_of > TOGETHER_BYTES:
+            yield some
+            some, size = [], 0
+        some.append((number, frames))
+        size += bytes_of
+    if some:
+        yield some

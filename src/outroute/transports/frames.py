@@ -337,7 +337,7 @@ def decode(data: bytes) -> Frame | Rejected:
     end = len(data) - wanted * _WANTED.size
     if end < _HEADER.size:
         return Rejected(reason=FrameReason.LENGTH)
-    authors = tuple(Wanted(*one) for one in _WANTED.iter_unpack(data[end:]))
+    authors = tuple(Wanted(*one) for one in _WANTED.iter_unpack(data[end:])) if wanted else ()
     if any(one.author >= after.author for one, after in pairwise(authors)):
         return Rejected(reason=FrameReason.BODY)
     if kind in (Kind.DEPOSIT, Kind.ANSWER):
@@ -395,12 +395,12 @@ def _read_packets(kind: Kind, count: int, cells: int, body: memoryview) -> dict[
     if len(body) != size + count * PACKET_BYTES:
         return FrameReason.LENGTH
     table, packets = np.frombuffer(body[:size], dtype=column), as_packets(body[size:])
-    counts = table["count"]
-    if int(counts.sum()) != count or (kind is Kind.DEPOSIT and not counts.all()):
+    counts = table["count"].tolist()
+    if sum(counts) != count or (kind is Kind.DEPOSIT and 0 in counts):
         return FrameReason.RUNS
     found: dict[str, object] = {
         "addresses": tuple(table["address"].tolist()),
-        "counts": tuple(counts.tolist()),
+        "counts": tuple(counts),
         "packets": packets,
     }
     if kind is Kind.ANSWER:

@@ -139,8 +139,8 @@ class Line(asyncio.BufferedProtocol):
         while len(found) < most and self._whole():
             flags, number, length = _RECORD.unpack_from(view, self._begin)
             at = self._begin + _RECORD.size
-            found.append((number, bool(flags & _MORE), bytes(view[at : at + length])))
             self._begin = at + length
+            found.append((number, bool(flags & _MORE), bytes(view[at : self._begin])))
         if found:
             self._consumed()
         return found

@@ -173,10 +173,15 @@ class TlsLink(LinkBase):
             return [(number, frame) for number, _, frame in records]
 
         async def say(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
-            said = []
+            said: list[bytes] = []
             for number, replies in answers:
-                said += [pack_record(number, one, more=at < len(replies)) for at, one in enumerate(replies, 1)]
-            await line.say(b"".join(said))
+                if len(answers) == 1 and len(replies) > 1:  # long, perhaps: one frame at a time
+                    for at, one in enumerate(replies, 1):
+                        await line.say(pack_record(number, one, more=at < len(replies)))
+                else:
+                    said += [pack_record(number, one, more=at < len(replies)) for at, one in enumerate(replies, 1)]
+            if said:
+                await line.say(b"".join(said))
 
         try:
             await answer_in_turn(self, sender, key, read, say)
