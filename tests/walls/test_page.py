@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from outroute.walls import Plan, Winner
-from outroute.walls.report import number, pivot, to_json
+from outroute.walls.report import pivot, to_json
 from outroute.walls.runner import run
 from outroute.walls.state import State, digest_of
+from outroute.walls.units import number
 
 from .making import Counting, table
 
@@ -99,17 +100,54 @@ def test_figures_of_one_method_stand_in_one_row() -> None:
         base | {"method": "a", "metric": "AUC", "value": 0.5, "higher_is_better": True},
     ]
     made = pivot(scores)
-    assert made.columns == ["AUC ↑", "bytes ↓"]
+    assert made.columns == ["AUC\u00a0↑", "bytes\u00a0↓"]
     assert [(row[0], list(row[1]), row[2]) for row in made.rows] == [
-        ("a", ["0.812 (0.800 to 0.900)", "1,234,567"], "once"),
-        ("b", ["-", ""], "for comparison"),
-        ("a", ["0.500", ""], ""),
+        ("a", [("0.812", "(0.800 to 0.900)"), ("1.23 MB", "")], "once"),
+        ("b", [("-", ""), ("", "")], "for comparison"),
+        ("a", [("0.500", ""), ("", "")], ""),
     ]
+
+
+def test_only_tables_with_intervals_say_so_and_notes_stand_under_methods_for_a_phone(tmp_path: Path) -> None:
+    from outroute.walls.page import render
+
+    made = found(tmp_path)
+    one = made["walls"]["inversion"]["scores"][0]
+    known = render(made)
+    assert "<th>method (95 % interval)</th>" in known
+    assert 'class="interval">(0 to 9)</span>' in known
+    assert known.count('<span class="under">&quot;x&quot; &amp; y</span>') == known.count('<td class="note">')
+    one["low"] = None
+    part = made["walls"]["noniid"]["scores"][0]
+    part["high"] = None
+    without = render(made)
+    assert without.count("<th>method (95 % interval)</th>") == known.count("<th>method (95 % interval)</th>") - 2
+    assert without.count("<th>method</th>") == 2
+
+
+def test_lines_for_comparison_can_be_told_apart() -> None:
+    from outroute.walls.pictures import curves_svg
+
+    def dashes(baselines: int) -> set[str]:
+        base = {"low": None, "high": None, "ours": False, "points": False, "baseline": True, "x": [1, 2], "y": [1, 2]}
+        curves = [base | {"label": f"line {i}"} for i in range(baselines)]
+        axes = {"title": "t", "caption": "c", "x": "x", "y": "y", "log_x": False, "log_y": False, "images": []}
+        return set(re.findall(r"stroke-dasharray: ([^;]+);", curves_svg(axes | {"curves": curves}, "a")))
+
+    assert len(dashes(3)) == 3
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (3.0, "3"), (0.00012, "1.2e-04"), (-0.5, "-0.500"), (12345.6, "12,346"), (None, "-")],
+    [
+        (0.0, "0"),
+        (3.0, "3"),
+        (0.00012, "0.0001"),
+        (0.000012, "1.2e-05"),
+        (-0.5, "-0.500"),
+        (12345.6, "12,346"),
+        (None, "-"),
+    ],
 )
 def test_digits_that_matter(value: float | None, text: str) -> None:
     assert number(value) == text

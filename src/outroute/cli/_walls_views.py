@@ -99,11 +99,11 @@ def show_walls(found: Mapping[str, Any]) -> None:
 
 
 def _title(found: Mapping[str, Any]) -> str:
-    quick = "; quick: intervals are wide" if found["quick"] else ""
+    repeats = "quick: fewer repeats, intervals are wide" if found["quick"] else f"{found['repeats']} repeats"
     sites = len(found["sites"])
     return _plain(
         f"{found['table']}: {found['rows']:,} rows, {sites} site{'s' if sites != 1 else ''}, k {found['k']}, "
-        f"{found['repeats']} repeats, seed {found['seed']}{quick}"
+        f"{repeats}, seed {found['seed']}"
     )
 
 
@@ -122,10 +122,16 @@ def _scores(title: str, scores: Sequence[Mapping[str, Any]]) -> Table:
 
     shown = pivot(scores)
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("method (95 % interval)")
+    known = any(interval for _, cells, _, _, _ in shown.rows for _, interval in cells)
+    table.add_column("method (95 % interval)" if known else "method")
     for name in shown.columns:
         table.add_column(_plain(name), justify="right")
     table.add_column("")
     for method, cells, notes, ours, _ in shown.rows:
-        table.add_row(_plain(method), *map(_plain, cells), _plain(notes), style="bold" if ours else "")
+        table.add_row(
+            _plain(method),
+            *(_plain("\n".join(filter(None, cell))) for cell in cells),
+            _plain(notes),
+            style="bold" if ours else "",
+        )
     return table

@@ -75,9 +75,9 @@ def found_of(
             title="What the worst attack does",
             text=(
                 f"The {natural.metric} at the asking site when {share} % of all peers lie, each method under the "
-                "attack that is worst for it, and what it costs against the same method with nobody lying."
+                "attack that is worst for it, and what it costs against the same method with nobody lying: the table "
+                "above, and below how that grows with the share of attackers."
             ),
-            scores=_table(natural, share),
             figures=[_curves(natural, shares, "Sites as they are")],
         ),
         Part(
@@ -157,7 +157,8 @@ def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winne
 
 def _gap(gap: Difference, sign: int) -> str:
     low, high = sorted((sign * gap.low, sign * gap.high))
-    return f"{sign * gap.mean:+.3f}{_bounds(low, high)}"
+    known = "95 % interval " if math.isfinite(low) else ""
+    return f"{sign * gap.mean:+.3f}, {known}{_bounds(low, high).removeprefix(', ')}"
 
 
 def _bounds(low: float, high: float) -> str:

@@ -61,8 +61,10 @@ class Figures:
         return 1 - loss if self.numbers else loss
 
     def methods(self) -> list[str]:
-        """All, in the order in which they came."""
-        return list(dict.fromkeys(str(row["method"]) for row in self.rows))
+        """All: ours first, then others in the order in which they came, and what cannot win last."""
+        names = dict.fromkeys(str(row["method"]) for row in self.rows)
+        last = (LOCAL, *BESIDE)
+        return sorted(names, key=lambda name: (name in last, name not in (ELECTIONS, NO_ELECTION), name != ELECTIONS))
 
     def attacks(self) -> list[str]:
         """All that were tried."""

@@ -14,13 +14,13 @@ from outroute.walls.base import Found, Part, Plan, Score, Step, Tell, Winner
 from outroute.walls.communication_model import (
     SESSION_SECONDS,
     Costs,
-    amount,
     crossing,
     federated_bytes,
 )
 from outroute.walls.communication_plan import MODELS, ROUNDS, Needed, deployed, deployment_parts
 from outroute.walls.communication_train import METHODS
 from outroute.walls.communication_views import curve_figure, needed_text, scores_part, secure_scores, wire_part
+from outroute.walls.units import amount
 
 __all__ = ["WALL", "Communication"]
 

@@ -27,7 +27,6 @@ __all__ = [
     "YEAR_DAYS",
     "Costs",
     "Ours",
-    "amount",
     "crossing",
     "federated_bytes",
     "mean_frames",
@@ -241,11 +240,3 @@ def crossing(
         if b - a < 1e-9:
             break
     return math.exp((a + b) / 2)
-
-
-def amount(value: float) -> str:
-    """Bytes for people."""
-    for unit, size in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:,.3g} {unit}"
-    return f"{value:,.0f} bytes"

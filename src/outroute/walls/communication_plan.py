@@ -19,7 +19,6 @@ from outroute.walls.communication_model import (
     YEAR_DAYS,
     Costs,
     Ours,
-    amount,
     crossing,
     federated_bytes,
     ours_bytes,
@@ -27,6 +26,7 @@ from outroute.walls.communication_model import (
 )
 from outroute.walls.communication_train import METHODS
 from outroute.walls.deployment import Deployment
+from outroute.walls.units import amount
 
 __all__ = ["MODELS", "ROUNDS", "Deployed", "Needed", "deployed", "deployment_parts"]
 

@@ -10,13 +10,15 @@ import numpy as np
 from outroute.trial import difference
 from outroute.trial.metrics import HIGHER_IS_BETTER
 from outroute.walls.base import Curve, Figure, Part, Score
-from outroute.walls.communication_model import SECURE, Costs, amount, secure_bytes
+from outroute.walls.communication_model import SECURE, Costs, secure_bytes
 from outroute.walls.communication_plan import Needed
 from outroute.walls.communication_train import METHODS
+from outroute.walls.units import amount
 
 __all__ = ["curve_figure", "needed_text", "scores_part", "secure_scores", "wire_part"]
 
 _NAMES = {"log_loss": "log-loss", "auc": "AUC", "accuracy": "accuracy", "r2": "R2", "mae": "mean abs. error"}
+UNSURE = "; no interval: from these splits it is not sure that it gets there"
 _BASELINES = {
     "majority": "base rate of the site",
     "local": "each site alone",
@@ -108,7 +110,7 @@ def curve_figure(
     curves.append(Curve(label="the target", x=[min(every), max(every)], y=[target, target], baseline=True))
     better = "lower" if metric == "log-loss" else "higher"
     return Figure(
-        title=f"{metric} per bytes",
+        title=f"{metric[0].upper()}{metric[1:]} per bytes",
         caption=f"Mean {metric} over the sites ({better} is better) against the bytes at one site's line until then; "
         "points of a line are rounds of training.",
         curves=curves,
@@ -181,8 +183,7 @@ def needed_text(needed: Needed | None, *, known: bool) -> str:
     if needed is None:
         return "does not reach the target"
     rounds = f"{needed.rounds} round{'s' if needed.rounds != 1 else ''}"
-    sure = "" if known else "; no interval: from these splits it is not sure that it gets there"
-    return f"{rounds}; {amount(needed.flower)} in Flower's own messages{sure}"
+    return f"{rounds}; {amount(needed.flower)} in Flower's own messages{'' if known else UNSURE}"
 
 
 def secure_scores(
@@ -204,6 +205,6 @@ def secure_scores(
             high=spent(needed.weights, between[1]) if between else None,
             higher_is_better=False,
             baseline=True,
-            note="the same rounds; the server sees sums of updates only",
+            note="the same rounds; the server sees sums of updates only" + ("" if between else UNSURE),
         )
     ]

@@ -75,7 +75,8 @@ def _verdict(splits: Splits, judged: Verdict) -> str:
         return "Not enough is done for a verdict: no federated method has finished a split beside outcome routing."
     name, metric = label(judged.strongest), NAMES[splits.metric]
     ours, theirs = splits.mean(OURS, splits.metric), splits.mean(judged.strongest, splits.metric)
-    figures = f"{metric} {theirs:.3f} against {ours:.3f} of outcome routing; ours minus theirs {_gap(judged.gap)}"
+    gap = _gap(judged.gap, inside=True)
+    figures = f"{metric} {theirs:.3f} against {ours:.3f} of outcome routing; ours minus theirs {gap}"
     if judged.winner is Winner.FEDERATED:
         return f"Federated learning is better on these sites: {name} ({figures})."
     if judged.winner is Winner.OUTROUTE:
@@ -91,9 +92,12 @@ def _verdict(splits: Splits, judged: Verdict) -> str:
     )
 
 
-def _gap(gap: Difference) -> str:
+def _gap(gap: Difference, *, inside: bool = False) -> str:
+    """With its interval; `inside` brackets already."""
     if not math.isfinite(gap.low):
-        return f"{gap.mean:+.3f} (one split: no interval)"
+        return f"{gap.mean:+.3f}{', one split: no interval' if inside else ' (one split: no interval)'}"
+    if inside:
+        return f"{gap.mean:+.3f}, 95 % interval {gap.low:+.3f} to {gap.high:+.3f}"
     return f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
 
 
@@ -213,11 +217,13 @@ def _sites(splits: Splits, judged: Verdict) -> Part:
     scores = []
     for name in dict.fromkeys(one for one in names if one in splits.methods):
         for site, value in list(splits.site_means(name, splits.metric).items())[:SITES_SHOWN]:
+            bounds = _bounds(splits.site_interval(name, splits.metric, site))
             scores.append(
                 Score(
                     method=label(name),
                     metric=site,
                     value=_finite(value),
+                    **bounds,
                     ours=name == OURS,
                     baseline=name in BASELINES,
                     higher_is_better=HIGHER_IS_BETTER[splits.metric],

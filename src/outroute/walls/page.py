@@ -14,12 +14,12 @@ __all__ = ["render"]
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #55606f; --back: #fff; --line: #dfe3e8; --band: #f3f5f8;
-  --ours: #14708f; --theirs: #9c3f12; --none: #6b5a00; }
+  --shade: #0000002e; --ours: #14708f; --theirs: #9c3f12; --none: #6b5a00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --soft: #a3adba; --back: #14181e; --line: #333b46;
-  --band: #1e242c; --ours: #5cbfe0; --theirs: #f0935f; --none: #d8bf4a; } }
+  --band: #1e242c; --shade: #ffffff3d; --ours: #5cbfe0; --theirs: #f0935f; --none: #d8bf4a; } }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto;
-  max-width: 68rem; padding: 1rem; overflow-wrap: break-word; }
+  max-width: 72rem; padding: 1rem; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.35rem; margin: 3rem 0 .3rem; border-top: 2px solid
   var(--line); padding-top: 1.2rem; } h3 { font-size: 1.05rem; margin: 1.8rem 0 .3rem; }
 p, ul, dl { max-width: 46rem; } p.question { font-size: 1.1rem; color: var(--soft); margin: 0; }
@@ -28,12 +28,17 @@ p.verdict { font-size: 1.1rem; border-left: 4px solid var(--line); padding: .2re
 td.outroute { color: var(--ours); } td.federated { color: var(--theirs); } td.tie { color: var(--none); }
 p.verdict.outroute { border-color: var(--ours); } p.verdict.federated { border-color: var(--theirs); }
 p.verdict.tie { border-color: var(--none); }
-.wide { overflow-x: auto; max-width: 100%; } .wide:focus { outline: 2px solid var(--ours); }
+.wide { overflow-x: auto; max-width: 100%; background: linear-gradient(to right, var(--back) 30%, transparent) 0 0 /
+  40px 100% no-repeat local, linear-gradient(to left, var(--back) 30%, transparent) 100% 0 / 40px 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) 0 0 / 14px 100% no-repeat scroll, linear-gradient(to left,
+  var(--shade), transparent) 100% 0 / 14px 100% no-repeat scroll; } .wide:focus { outline: 2px solid var(--ours); }
 table { border-collapse: collapse; font-size: .9rem; margin: .6rem 0; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { background: var(--band); } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums;
-  white-space: nowrap; } tr.ours td { font-weight: 600; color: var(--ours); } tr.baseline td { color: var(--soft); }
-table.five td:first-child { white-space: nowrap; font-weight: 600; } td.note { color: var(--soft); min-width: 12rem; }
+thead tr { border-top: 2px solid var(--line); } td.n, th.n { text-align: right; } td.n { font-variant-numeric:
+  tabular-nums; white-space: nowrap; } .interval { display: block; font-size: .85em; font-weight: 400; } .under {
+  display: none; } tr.ours td { font-weight: 600; color: var(--ours); } tr.baseline td { color: var(--soft); }
+table.five td:first-child { white-space: nowrap; font-weight: 600; } td.note, tr.ours td.note { color: var(--soft);
+  min-width: 11rem; font-weight: 400; }
 td:first-child { min-width: 9rem; }
 figure { margin: 1rem 0; } figure svg { display: block; width: 46rem; max-width: 100%; min-width: 30rem; height: auto; }
 figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; }
@@ -45,7 +50,10 @@ dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0; } pre { background: 
 details { margin: .8rem 0; } summary { cursor: pointer; } footer { color: var(--soft); font-size: .85rem;
   margin-top: 3rem; } a { color: inherit; }
 @media (max-width: 40rem) { table.five thead { display: none; } table.five tr, table.five td { display: block; }
-  table.five td { border: 0; padding: 0; } table.five tr { border-bottom: 1px solid var(--line); padding: .6rem 0; } }
+  table.five td { border: 0; padding: 0; } table.five tr { border-bottom: 1px solid var(--line); padding: .6rem 0; }
+  td.note, th.note { display: none; } .under { display: block; font-size: .85em; font-weight: 400; color: var(--soft); }
+  th, td { padding: .35rem .5rem; } td:first-child { min-width: 8rem; } figure svg { min-width: 26rem; }
+  .row span { flex-basis: 100%; } }
 @media print { body { max-width: none; } details > * { display: block; } }
 """
 
@@ -69,7 +77,12 @@ _DEPLOYMENT = {
 def render(found: Mapping[str, Any]) -> str:
     """The page of a report (``report.to_json``). Needs matplotlib."""
     sites = ", ".join(f"{escape(name)} ({rows:,})" for name, rows in found["sites"].items())
-    quick = " Quick: fewer repeats and shorter searches, so intervals are wide." if found["quick"] else ""
+    quick = (
+        " Quick: fewer repeats (each wall says how many) and shorter searches, so intervals are wide."
+        if found["quick"]
+        else ""
+    )
+    repeats = "" if found["quick"] else f"{found['repeats']} repeats, "
     stopped = (
         " <strong>The run was stopped: what was done until then is shown.</strong>" if found["interrupted"] else ""
     )
@@ -78,8 +91,8 @@ def render(found: Mapping[str, Any]) -> str:
         f'<ul class="first">{_items(found["summary"])}</ul>',
         f"<p>Federated learning beside outcome routing on one table: {found['rows']:,} rows, outcome "
         f"{escape(found['outcome'])}, sites (rows): {sites}. Packets of {found['k']} subjects "
-        f"(schema {escape(found['schema']['name'])}, distiller {escape(found['distiller'])}), {found['repeats']} "
-        f"repeats, seed {found['seed']}.{quick}{stopped}</p>",
+        f"(schema {escape(found['schema']['name'])}, distiller {escape(found['distiller'])}), {repeats}"
+        f"seed {found['seed']}.{quick}{stopped}</p>",
         _five(found["walls"]),
         *(_wall(name, wall) for name, wall in found["walls"].items()),
         "<h2>The deployment</h2>",
@@ -159,15 +172,23 @@ def _wall(name: str, wall: Mapping[str, Any]) -> str:
 def _scores(scores: Sequence[Mapping[str, Any]], label: str) -> str:
     shown = pivot(scores)
     noted = any(notes for _, _, notes, _, _ in shown.rows)
-    head = "<th>method (95 % interval)</th>" + "".join(f'<th class="n">{escape(name)}</th>' for name in shown.columns)
+    known = any(interval for _, cells, _, _, _ in shown.rows for _, interval in cells)
+    head = f"<th>method{' (95 % interval)' if known else ''}</th>"
+    head += "".join(f'<th class="n">{escape(name)}</th>' for name in shown.columns)
     lines = []
     for method, cells, notes, ours, baseline in shown.rows:
         kind = ' class="ours"' if ours else ' class="baseline"' if baseline else ""
-        numbers = "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
+        numbers = "".join(f'<td class="n">{escape(of)}{_interval(interval)}</td>' for of, interval in cells)
+        # On a phone notes stand below the method: a column of their own would be out of sight.
+        first = f'{escape(method)}<span class="under">{escape(notes)}</span>' if notes else escape(method)
         note = f'<td class="note">{escape(notes)}</td>' if noted else ""
-        lines.append(f"<tr{kind}><td>{escape(method)}</td>{numbers}{note}</tr>")
-    head += "<th></th>" if noted else ""
+        lines.append(f"<tr{kind}><td>{first}</td>{numbers}{note}</tr>")
+    head += '<th class="note">note</th>' if noted else ""
     return _wide(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>", label)
+
+
+def _interval(text: str) -> str:
+    return f' <span class="interval">{escape(text)}</span>' if text else ""
 
 
 def _figure(figure: Mapping[str, Any], name: str) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from outroute.errors import MissingExtraError
-from outroute.walls.report import number
+from outroute.walls.units import number
 
 __all__ = ["alternative", "curves_svg", "image_html", "require"]
 
@@ -19,6 +19,7 @@ _INK = "#010203"
 _OURS = "#1d8ab0"
 _OTHERS = ("#d1602d", "#8e62c4", "#3f9a57", "#c2488a", "#a98316", "#6b7d8f", "#b33a3a", "#2f9c95")
 _BASELINE = "#8a93a0"
+_BASELINE_LINES = ("--", ":", "-.", (0, (5, 1, 1, 1)))
 _OUR_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
 _PIXELS = 4
@@ -81,12 +82,14 @@ def curves_svg(figure: Mapping[str, Any], name: str) -> str:
         axes: Any = drawn.add_subplot()
         axes.patch.set_alpha(0)
         drawn.patch.set_alpha(0)
-        ours = others = 0
+        ours = others = baselines = 0
         for curve in figure["curves"]:
             marker = _OUR_MARKERS[ours % len(_OUR_MARKERS)]
             style: dict[str, Any] = {"color": _OURS, "marker": marker, "linewidth": 2.2}
             if curve["baseline"]:
-                style = {"color": _BASELINE, "marker": "", "linewidth": 1.4, "linestyle": "--"}
+                style = {"color": _BASELINE, "marker": "", "linewidth": 1.4}
+                style["linestyle"] = _BASELINE_LINES[baselines % len(_BASELINE_LINES)]
+                baselines += 1
             elif curve["ours"]:
                 style["linestyle"] = ("-", "--", ":", "-.")[ours % 4]
                 ours += 1

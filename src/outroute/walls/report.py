@@ -9,8 +9,9 @@ from typing import Any
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Winner
 from outroute.walls.runner import Outcome, Run, Status
 from outroute.walls.state import plain
+from outroute.walls.units import figure
 
-__all__ = ["TITLES", "WINNERS", "Pivot", "headline", "number", "pivot", "to_json"]
+__all__ = ["TITLES", "WINNERS", "Pivot", "headline", "pivot", "to_json"]
 
 TITLES = {
     "inversion": "Inversion",
@@ -29,18 +30,7 @@ WINNERS = {
 """What winners are called in reports."""
 
 
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
-
-
-def number(value: float | None) -> str:
-    """A figure with the digits that matter: three behind the point, large ones in full."""
-    if value is None:
-        return "-"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{value:,.0f}"
-    if abs(value) >= 1_000:
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) >= 0.001 else f"{value:.1e}"
+_ARROWS = {True: "\u00a0↑", False: "\u00a0↓", None: ""}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +39,12 @@ class Pivot:
 
     Attributes:
         columns: names of the metrics, with an arrow that says which way is better.
-        rows: the method, its cells, its notes, and whether it is ours, and for comparison only.
+        rows: the method, its cells, its notes, and whether it is ours, and for comparison only. A cell is a figure
+            and its interval, "" where there is none.
     """
 
     columns: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[str], str, bool, bool]]
+    rows: Sequence[tuple[str, Sequence[tuple[str, str]], str, bool, bool]]
 
 
 def pivot(scores: Sequence[Mapping[str, Any]]) -> Pivot:
@@ -69,14 +60,15 @@ def pivot(scores: Sequence[Mapping[str, Any]]) -> Pivot:
         else:
             rows.append((one["method"], {one["metric"]: one}))
 
-    def cell(one: Mapping[str, Any] | None) -> str:
+    def cell(one: Mapping[str, Any] | None) -> tuple[str, str]:
         if one is None:
-            return ""
-        if one["low"] is None or one["high"] is None:
-            return number(one["value"])
-        return f"{number(one['value'])} ({number(one['low'])} to {number(one['high'])})"
+            return "", ""
+        value, low, high = (figure(one["metric"], one[name]) for name in ("value", "low", "high"))
+        return value, "" if one["low"] is None or one["high"] is None else f"({low} to {high})"
 
-    def row(method: str, cells: Mapping[str, Mapping[str, Any]]) -> tuple[str, Sequence[str], str, bool, bool]:
+    def row(
+        method: str, cells: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[str, Sequence[tuple[str, str]], str, bool, bool]:
         notes = dict.fromkeys(one["note"] for one in cells.values() if one["note"])
         baseline = all(one["baseline"] for one in cells.values())
         text = "; ".join([*(["for comparison"] if baseline else []), *notes])
