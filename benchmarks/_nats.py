@@ -1,9 +1,11 @@
 """NATS in ``benchmarks.transports``: a server, a node that sends, and a node in a process of its own that keeps.
 
 A stage ends when the keeping node has taken the last packet from the stream, not when the stream has acknowledged it.
-Raw is nats-py alone: messages of 64 KiB to the same kind of stream, and a pull consumer in the other process. The
-server syncs before it acknowledges in both. The sending node checks nothing, as with the other transports. Questions go
-to the keeping node by a queue group; ``question_at_home`` are those that it answers itself.
+Raw is nats-py alone (``benchmarks._raw_nats``): messages of 64 KiB to the same kind of stream, and a durable pull
+consumer in the other process. The server syncs before it acknowledges in both; its own processor time counts in
+neither. Packets are drawn such that every frame of a shard is full, as in the other transports' frames. The sending
+node checks nothing, as with these. Questions go to the keeping node by a queue group; ``question_at_home`` are those
+that it answers itself.
 """
 
 from __future__ import annotations
@@ -18,18 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from benchmarks._member import CELLS, make, places, schema
 from benchmarks._raw import trips
+from benchmarks._raw_nats import RawReader, RawWriter
 from benchmarks.common import key, median, ratio
-from outroute.packet import PACKET_BYTES
+from outroute.packet import PACKET_BYTES, PacketArray
 from outroute.store import PacketStore
 from outroute.testing.nats_server import running
 from outroute.transports import FRAME_PACKETS, Guard, Role
-from outroute.transports.contract import CREDIT_FRAMES
 from outroute.transports.nats import NatsHolder
 from outroute.transports.nats_options import nats_options
+from outroute.transports.nats_subjects import shard_of
 from outroute.transports.standing import Standing
 from outroute.transports.url import parse_url
 
@@ -40,12 +41,15 @@ __all__ = ["measure"]
 
 RAW = "raw"
 _KEEPER, _SENDER = key(30_002), key(30_003)
-_FETCH = 64
+_SPREAD = 256
+"""Frames' worth of packets that are drawn at least, so that every shard has a full frame of them."""
 _PATIENCE = 120.0
 """Seconds until what was sent must have arrived."""
 
 
-def _node(url: str, identity: Any, guard: Any, shelf: PacketStore | None, roles: Role) -> NatsHolder:
+def _node(
+    url: str, identity: Any, guard: Any, shelf: PacketStore | None, roles: Role, directory: Path | None = None
+) -> NatsHolder:
     return NatsHolder(
         nats_options(parse_url(url)),
         schema=schema(),
@@ -54,45 +58,39 @@ def _node(url: str, identity: Any, guard: Any, shelf: PacketStore | None, roles:
         standing=Standing(name=identity.id),
         clock=lambda: int(time.time()),
         shelf=shelf,
+        directory=directory,
         roles=roles,
     )
 
 
-def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
+def _keep(server: str, url: str, directory: str, said: Any, signatures: int) -> None:
     """The keeping process; it obeys what comes through the pipe."""
     from benchmarks.transports import Receiver, _ceiling, _spent
 
     async def live() -> None:
         loop = asyncio.get_running_loop()
         receiver = Receiver(directory)
-        holder = _node(url, _KEEPER, Guard([schema()]), PacketStore(), Role.EMIT | Role.ASK | Role.HOLD)
+        folder = Path(directory) / "node"  # a store on disk: its consumer is durable
+        own_store = PacketStore(folder)
+        holder = _node(url, _KEEPER, Guard([schema()]), own_store, Role.EMIT | Role.ASK | Role.HOLD, folder)
         await holder.start()
+        assert holder._keeping is not None
         own, packets, done = ThreadPoolExecutor(1), make(3, 0, signatures, int(time.time())), 0
 
-        counts = {"raw": 0}
+        async def until(there: Callable[[], bool], moved: asyncio.Event, what: str) -> None:
+            """Looked at when something has come: asking every millisecond would take a twentieth of a core."""
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    while not there():
+                        moved.clear()
+                        await moved.wait()
+            except TimeoutError:
+                raise RuntimeError(
+                    f"{what}: the packets do not come ({reader.packets} raw, {holder.problems})"
+                ) from None
 
-        async def take_raw() -> None:
-            import nats.errors
-
-            stream = holder._connection.client.jetstream()
-            await stream.add_stream(name="RAW", subjects=["raw"])
-            pull = await stream.pull_subscribe("raw", "raw")
-            while True:
-                try:
-                    for message in await pull.fetch(_FETCH, timeout=1.0):
-                        counts["raw"] += len(message.data) // PACKET_BYTES
-                        await message.ack()
-                except nats.errors.Error:  # nothing came, or a request of before was in the way
-                    await asyncio.sleep(0.01)
-
-        async def until(there: Callable[[], bool], what: str) -> None:
-            end = time.monotonic() + _PATIENCE
-            while not there():
-                if time.monotonic() > end:
-                    raise RuntimeError(f"{what}: the packets do not come ({counts}, {holder.problems})")
-                await asyncio.sleep(0.001)
-
-        taking = asyncio.ensure_future(take_raw())
+        reader = RawReader()
+        await reader.start(server)
         said.send(None)
         while (told := await loop.run_in_executor(own, said.recv)) is not None:
             word, number = told
@@ -102,11 +100,13 @@ def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
             elif word == "spent":
                 answer = _spent()
             elif word == "wait":
-                await until(lambda end=done + number: sum(holder.keeper.receipts.values()) >= end, "ours")
+                end = done + number
+                moved = holder._keeping._progress
+                await until(lambda end=end: sum(holder.keeper.receipts.values()) >= end, moved, "ours")
                 done += number
             elif word == RAW:
-                await until(lambda end=number: counts["raw"] >= end, "raw")
-                counts["raw"] -= number
+                await until(lambda end=number: reader.packets >= end, reader.moved, "raw")
+                reader.packets -= number
             elif word == "home":
                 home = places(make(2, 0, CELLS, int(time.time())))[:1]
                 answer = await trips(partial(holder.fetch, schema().id, home, cap=256), number)
@@ -116,12 +116,25 @@ def _keep(url: str, directory: str, said: Any, signatures: int) -> None:
                 if word == "question":
                     holder._shelf = receiver.keeper.shelf
             said.send(answer)
-        taking.cancel()
+        await reader.close()
         await holder.stop()
+        own_store.close()
         receiver.turn("link")
         said.send(None)
 
     asyncio.run(live())
+
+
+def full_frames(first: int, count: int) -> tuple[PacketArray, int]:
+    """Packets that were never seen before and make so many frames of 128; and the next number of their author."""
+    drawn = max(_SPREAD, 2 * count) * FRAME_PACKETS
+    packets = make(2, first, drawn, int(time.time()))
+    shards: dict[int, list[int]] = {}
+    for row, name in enumerate(places(packets)):
+        shards.setdefault(shard_of(name), []).append(row)
+    rows = [row for found in shards.values() for row in found[: len(found) // FRAME_PACKETS * FRAME_PACKETS]]
+    assert len(rows) >= count * FRAME_PACKETS
+    return packets[rows[: count * FRAME_PACKETS]], first + drawn
 
 
 async def measure(size: Size) -> dict[str, Any]:
@@ -139,28 +152,22 @@ async def measure(size: Size) -> dict[str, Any]:
     tell = partial(loop.run_in_executor, piping, say)
     rates: dict[str, list[float]] = {stage: [] for stage in (RAW, *size.stages)}
     busy: dict[str, list[float]] = {stage: [] for stage in (RAW, *size.stages)}
-    ceilings: list[tuple[float, float]] = []
-    filled: list[float] = []
+    ceilings: list[tuple[float, ...]] = []
     with tempfile.TemporaryDirectory() as directory, running(Path(directory) / "server") as server:
         url = f"{server.url}?monitor={server.monitor}"
         process = context.Process(
-            target=_keep, args=(url, directory, there, size.verified * FRAME_PACKETS), daemon=True
+            target=_keep, args=(server.url, url, directory, there, size.verified * FRAME_PACKETS), daemon=True
         )
         process.start()
         await loop.run_in_executor(piping, here.recv)
         sender = _node(url, _SENDER, _Nothing(), None, Role.EMIT | Role.ASK)
         await sender.start()
-        stream = sender._connection.client.jetstream()
-        message = bytes(FRAME_PACKETS * PACKET_BYTES)
+        writer = RawWriter()
+        await writer.start(server.url)
+        messages = [bytes([number]) * FRAME_PACKETS * PACKET_BYTES for number in range(64)]
 
         async def raw(count: int) -> None:
-            waiting = iter(range(count))
-
-            async def send() -> None:
-                for _ in waiting:
-                    await stream.publish("raw", message, timeout=60.0)
-
-            await asyncio.gather(*(send() for _ in range(CREDIT_FRAMES)))
+            await writer.send(messages, count)
             await tell(RAW, count * FRAME_PACKETS)
 
         async def ours(packets: Any, names: list[bytes]) -> None:
@@ -182,16 +189,14 @@ async def measure(size: Size) -> dict[str, Any]:
                 count = counts.get(stage, size.checked)
                 if stage == "link":
                     await timed(RAW, count * FRAME_PACKETS, raw(count))
-                packets = make(2, first, count * FRAME_PACKETS, int(time.time()))
-                first += len(packets)
+                packets, first = full_frames(first, count)
                 names = places(packets)
-                filled.append(len(packets) / max(1, len({name[0] for name in names})))
                 await tell(stage)
-                before = await tell("ceiling") if stage == "verified" else (0.0, 0.0)
+                before = await tell("ceiling") if stage == "verified" else ()
                 await timed(stage, len(packets), ours(packets, names))
                 if stage == "verified":
                     after = await tell("ceiling")
-                    ceilings.append(((before[0] + after[0]) / 2, (before[1] + after[1]) / 2))
+                    ceilings.append(tuple((one + other) / 2 for one, other in zip(before, after, strict=True)))
         for values in (*rates.values(), *busy.values(), ceilings):
             del values[:1]  # the first round warms up
         found: dict[str, Any] = {
@@ -203,14 +208,18 @@ async def measure(size: Size) -> dict[str, Any]:
             found[stage]["ratio_to_raw"] = ratio(rates[stage], rates[RAW])
             found[stage]["ratio_to_raw_cpu"] = ratio(busy[stage], busy[RAW])
         if ceilings:
-            one, all_cores = ([side[at] for side in ceilings] for at in (0, 1))
-            found["ed25519"] = {"one_thread_per_second": median(one), "all_cores_per_second": median(all_cores)}
+            one, all_cores, of_cpu = ([side[at] for side in ceilings] for at in (0, 1, 2))
+            found["ed25519"] = {
+                "one_thread_per_second": median(one),
+                "all_cores_per_second": median(all_cores),
+                "per_cpu_second": median(of_cpu),
+            }
             for stage in {"verified", "all"} & set(size.stages):
                 found[stage] |= {
                     "ratio_to_one_thread": ratio(rates[stage], one),
                     "ratio_to_all_cores": ratio(rates[stage], all_cores),
+                    "ratio_to_ed25519_cpu": ratio(busy[stage], of_cpu),
                 }
-        found["packets_of_a_shard"] = float(np.mean(filled))
         await tell("question")
         asked = make(2, 0, QUESTION_PACKETS * CELLS, int(time.time()))
         await ours(asked, places(asked))
@@ -219,7 +228,8 @@ async def measure(size: Size) -> dict[str, Any]:
         found["question_at_home"] = _spread(await tell("home", size.questions))
         if rates[RAW]:
             one_message = bytes(PACKET_BYTES)
-            found[RAW] |= _spread(await trips(lambda: stream.publish("raw", one_message), size.questions))
+            found[RAW] |= _spread(await trips(lambda: writer.publish(one_message), size.questions))
+        await writer.close()
         await sender.close()
         here.send(None)
         await loop.run_in_executor(piping, here.recv)

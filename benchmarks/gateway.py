@@ -127,6 +127,8 @@ def measure(devices: int, *, cohort: bool) -> dict[str, Any]:
 
             def handed_over() -> bool:
                 now = status()
+                if now["packets_refused"]:
+                    raise RuntimeError("the store kept a sample only, as its cells are full: fewer devices")
                 waiting = now["packets_queued"] + now["packets_sent"]
                 return not waiting and (cohort or now["packets_acknowledged"] == total + 1)
 

@@ -28,10 +28,11 @@ from outroute.transports.nats_options import nats_options
 from outroute.transports.standing import Standing
 from outroute.transports.url import parse_url
 
-PACKETS = 32
+PACKETS = 16
 """Packets of one deposit, all of one cell: one frame."""
-EVERY_SECONDS = 0.05
-"""Seconds between deposits: 640 packets a second, so that servers and client share two cores without queueing."""
+EVERY_SECONDS = 0.04
+"""Seconds between deposits: 400 packets a second, so that servers and client share two cores without queueing, and
+that there are enough for six kills twelve seconds apart."""
 BETWEEN_SECONDS = 12.0
 """Seconds between kills: the longest election seen, and calm."""
 CELL_PACKETS = 4000
@@ -76,7 +77,11 @@ async def started(cluster: NatsCluster, directory: Path, number: int, roles: Rol
 
 
 async def flowing(sender: NatsHolder, flow: Flow, stop: asyncio.Event, packets: Any) -> None:
-    """Deposit after deposit; each again until it is acknowledged."""
+    """Deposit after deposit; each again until it is acknowledged.
+
+    Raises:
+        RuntimeError: there are no packets left before the last kill is over, so that its stall is unknown.
+    """
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(part: Any) -> None:
@@ -95,8 +100,11 @@ async def flowing(sender: NatsHolder, flow: Flow, stop: asyncio.Event, packets: 
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         await asyncio.sleep(EVERY_SECONDS)
+    ran_out = not stop.is_set()
     while tasks:
         await asyncio.wait(set(tasks))
+    if ran_out:
+        raise RuntimeError("no packets were left before the last kill was over: fewer kills, or less time between")
 
 
 async def leader_of(node: NatsHolder) -> str:
@@ -168,6 +176,7 @@ async def measure(directory: Path, *, kills: int, between: float) -> dict[str, A
         "acknowledged": len(acknowledged),
         "lost": len(acknowledged - set(found)),
         "twice": len(found) - len(set(found)),
+        "packets_per_second": PACKETS / EVERY_SECONDS,
         "attempts_per_deposit": flow.attempts / max(len(flow.times), 1),
         "everything_read": fresh,
         "stall_seconds": [round(float(one), 2) for one in stalls],

@@ -11,6 +11,7 @@ import audit_results as audit
 import elections_results as elections
 import hostile_results as hostile
 import leaving_results as leaving
+import nats_results as nats
 import noniid_results
 import private_results
 import transports_results as transports
@@ -224,8 +225,8 @@ def page() -> str:
     out += leaving.questions()
     out += leaving.cohorts()
     out += elections.failover()
-    out += plain("nats_cluster", "A NATS cluster whose leaders are killed")
-    out += plain("gateway", "A gateway with thousands of devices", "--devices 2000 ")
+    out += nats.cluster()
+    out += nats.gateway()
     out += hostile.partition()
     out += plain("network", "The network's speed", "--sizes 5 10 20 40 80 ")
     out += transports.section()

@@ -68,4 +68,13 @@ def section() -> list[str]:
             share(one.get("raw", {}).get("ms_p50")),
         ]
         out.append("| " + " | ".join(cells) + " |")
+    home = ways.get("nats", {}).get("question_at_home")
+    if home:
+        out += [
+            "",
+            "NATS is a store between the two: a frame counts when the node that keeps it has taken it from the stream, and "
+            "the server, which syncs before it acknowledges, works on the same cores; its processor time counts on neither "
+            f"side. Its question goes to another node; one that is answered at home takes {share(home['ms_p50'])} / "
+            f"{share(home['ms_p99'])} ms, a round trip to the server among it.",
+        ]
     return [*out, ""]

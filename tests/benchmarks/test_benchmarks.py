@@ -120,11 +120,12 @@ def test_network() -> None:
 
 
 def test_transports() -> None:
-    names = ("grpc, security off", "flight, security off")
+    names = ("grpc, security off", "flight, security off", "nats")
     found = run("transports", "--only", *names, "--stages", "link", "verified")
     for name in names:
         one = found[name]
-        assert set(one) >= {"raw", "link", "verified", "ed25519", "question", "trip"}
+        other = "question_at_home" if name == "nats" else "trip"
+        assert set(one) >= {"raw", "link", "verified", "ed25519", "question", other}
         assert one["link"]["ratio_to_raw"] > 0
         assert one["verified"]["ratio_to_one_thread"] > 0
         assert one["question"]["ms_p50"] <= one["question"]["ms_p99"]

@@ -242,6 +242,28 @@ async def test_what_a_consumer_does_not_count_yet_is_waited_for(
 
 
 @asynchronous
+async def test_a_consumer_that_is_made_anew_is_waited_for(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a break a node binds its consumer anew: whoever asks in that moment is not told that packets may lack."""
+    async with nodes(server, tmp_path) as net:
+        holder = await net.node(0)
+        packets = make_packets(3, cell=2)
+        await put(holder, packets)
+        info, gone = holder._keeping._puller.info, 2
+
+        async def missing() -> Any:
+            nonlocal gone
+            gone -= 1
+            return None if gone >= 0 else await info()
+
+        monkeypatch.setattr(holder._keeping._puller, "info", missing)
+        (answer,) = await holder.fetch(SCHEMA.id, [cell_address(2)], cap=256)
+        assert gone < 0
+        assert (answer.silent, united([answer])) == (0, raw(packets))
+
+
+@asynchronous
 async def test_who_comes_late_finds_what_was_taken_back_and_who_equivocates(server: NatsServer, tmp_path: Path) -> None:
     async with nodes(server, tmp_path) as net:
         first = await net.node(0)

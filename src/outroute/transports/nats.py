@@ -345,8 +345,9 @@ class NatsHolder(NatsFacts):
             receipts[reasons[:, 0] != 0, 0] = Receipt.REJECTED
             good = np.flatnonzero(reasons[:, 0] == 0)
             if len(good) and self._sending is not None:
-                names = [addresses[row] for row in good.tolist()]
-                receipts[good, 0] = await self._sending.send(schema, names, packets[good], cause, self._clock())
+                if len(good) < len(packets):  # a copy of all takes longer than sending it
+                    addresses, packets = [addresses[row] for row in good.tolist()], packets[good]
+                receipts[good, 0] = await self._sending.send(schema, addresses, packets, cause, self._clock())
         return Deposited(receipts=receipts, reasons=reasons, needed=1)
 
     async def _check(self, schema: bytes, addresses: Sequence[bytes], packets: PacketArray) -> NDArray[np.uint8]:

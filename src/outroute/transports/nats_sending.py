@@ -19,7 +19,7 @@ from outroute.errors import TransportError
 from outroute.packet import PACKET_BYTES, PacketArray, expiry
 from outroute.schema import Schema
 from outroute.transports.contract import CREDIT_FRAMES, Receipt, Topic, Traffic, UnreachableError
-from outroute.transports.frames import FRAME_PACKETS, HEADER_BYTES, Frame, Kind, encode
+from outroute.transports.frames import FRAME_PACKETS, Frame, Kind, encode
 from outroute.transports.nats_connection import ApiError, NatsConnection
 from outroute.transports.nats_keeping import Keeping
 from outroute.transports.nats_stream import GRACE_SECONDS, Stream
@@ -85,11 +85,7 @@ class Sending:
         names = [addresses[row] for row in order]
         # Copied once, as plain bytes, which is much faster than field by field; frames are slices of it.
         ordered = np.ascontiguousarray(packets).view(_WHOLE)[order].view(packets.dtype)
-        bounds = [0]
-        for at in range(1, len(names) + 1):
-            full = at - bounds[-1] == FRAME_PACKETS
-            if at == len(names) or full or names[at][0] != names[at - 1][0]:
-                bounds.append(at)
+        bounds = _bounds(bytes([name[0] for name in names]))
 
         async def one(start: int, end: int) -> None:
             async with self._credit:
@@ -121,9 +117,7 @@ class Sending:
                 packets=packets,
             )
         )
-        # The same packets are the same message, whatever number of an exchange or cause stands in the header.
-        content = hashlib.blake2b(memoryview(frame)[HEADER_BYTES:], digest_size=16, key=self._secret)
-        headers = {"Nats-Msg-Id": content.hexdigest()}
+        headers = {"Nats-Msg-Id": self._message_id(runs, packets)}
         if self._stream.ages:
             stays = int(expiry(self._schema, packets).max()) - now + GRACE_SECONDS
             headers["Nats-TTL"] = str(max(stays, 1))
@@ -146,6 +140,17 @@ class Sending:
         finally:
             if keeping is not None:
                 keeping.expected.pop(headers["Nats-Msg-Id"], None)
+
+    def _message_id(self, runs: Counter[bytes], packets: PacketArray) -> str:
+        """The same packets are the same message, whatever number of an exchange or cause stands in its header.
+
+        A signature names all other bytes of its packet, which were checked, and is an eighth of them to hash.
+        """
+        content = hashlib.blake2b(digest_size=16, key=self._secret)
+        content.update(b"".join(runs))
+        content.update(np.array(list(runs.values()), dtype="<u4").tobytes())
+        content.update(packets["signature"].tobytes())
+        return content.hexdigest()
 
     def _as_stream(self, receipts: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """What the own store made of packets, as durable as the stream is that keeps them for all."""
@@ -212,3 +217,10 @@ class Sending:
         if found.get("duplicate"):
             return Receipt.DUPLICATE if self._stream.durable or self._keeping is not None else Receipt.HELD_DUPLICATE
         return Receipt.DURABLE if self._stream.durable else Receipt.HELD
+
+
+def _bounds(shards: bytes) -> list[int]:
+    """Where frames begin among packets in the order of their shards, and where the last one ends."""
+    of = np.frombuffer(shards, dtype=np.uint8)
+    starts = [0, *(np.flatnonzero(of[1:] != of[:-1]) + 1).tolist(), len(of)]
+    return [*(at for start, end in pairwise(starts) for at in range(start, end, FRAME_PACKETS)), len(of)]
