@@ -9,6 +9,7 @@ import pytest
 
 from outroute.audit.clients import clients_of
 from outroute.audit.closed_form import label_of, record_of
+from outroute.audit.convolution import convolutional, trained
 from outroute.audit.federated import federations, name_by_updates
 from outroute.audit.inversion import Attack, Seen, available, invert
 from outroute.audit.nets import Net, Training, new_net, train
@@ -110,3 +111,33 @@ def test_a_whole_local_training_is_searched_through() -> None:
     net, moved, x, y = update(1, 5, how)
     seen = Seen(net=net, update=moved, training=how, labels=y, low=np.full(12, -4.0), high=np.full(12, 4.0))
     assert np.abs(invert(seen, Attack.GEIPING, 0) - x).max() < 0.1
+
+
+def test_an_image_is_found_in_the_update_of_a_convolutional_network() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    down, across = np.mgrid[:8, :8]
+    x = np.exp(-((down - 3) ** 2 + (across - 5) ** 2) / 6).reshape(1, 64) * 4 - 1
+    y = np.array([2])
+    net = convolutional(8, 3, rng)
+    assert [weights.shape for weights, _ in net.layers] == [(8, 1, 3, 3), (16, 8, 3, 3), (64, 3)]
+
+    def loss(of: Net) -> float:
+        """By torch's own layers."""
+        (a, b), (c, d), (e, f) = ((torch.tensor(w), torch.tensor(bias)) for w, bias in of.layers)
+        value = torch.tensor(x).reshape(1, 1, 8, 8)
+        for weights, bias in ((a, b), (c, d)):
+            value = torch.nn.functional.avg_pool2d(torch.tanh(torch.conv2d(value, weights, bias, padding=1)), 2)
+        return float(torch.nn.functional.cross_entropy(value.reshape(1, -1) @ e + f, torch.tensor(y)))
+
+    moved = trained(net, x, y, STEP)
+    flat, slope = net.flat(), moved.flat() / -STEP.rate
+    for at in (0, 60, 80, 300, 1250, 1300, len(flat) - 1):  # weights and biases of every layer
+        step = np.zeros(len(flat))
+        step[at] = 1e-5
+        numeric = (loss(net.like(flat + step)) - loss(net.like(flat - step))) / 2e-5
+        assert slope[at] == pytest.approx(numeric, abs=1e-7), at
+    seen = Seen(net=net, update=moved, training=STEP, labels=y, low=np.full(64, -2.0), high=np.full(64, 4.0), side=8)
+    for attack, iterations in ((Attack.IDLG, None), (Attack.GEIPING, 400)):
+        found = invert(seen, attack, 0, iterations=iterations, restarts=1)
+        assert ((found - x) ** 2).mean() < 0.1 * ((x.mean() - x) ** 2).mean(), attack

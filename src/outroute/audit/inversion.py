@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from outroute.audit.nets import Net, Training
 from outroute.errors import MissingExtraError
 
-__all__ = ["Attack", "Seen", "available", "invert"]
+__all__ = ["Attack", "Seen", "available", "invert", "update_of"]
 
 
 class Attack(Enum):
@@ -119,9 +119,34 @@ def _loss(torch: Any, weights: list[Any], x: Any, target: Any) -> Any:
     """Mean cross-entropy of records under the weights; ``target``: probabilities of classes."""
     value = x
     for at in range(0, len(weights) - 2, 2):
-        value = torch.tanh(value @ weights[at] + weights[at + 1])
+        if weights[at].ndim == 4:
+            value = _convolved(torch, value, weights[at], weights[at + 1])
+        else:
+            value = torch.tanh(value @ weights[at] + weights[at + 1])
     value = value @ weights[-2] + weights[-1]
     return -(torch.log_softmax(value, dim=1) * target).sum(dim=1).mean()
+
+
+def _convolved(torch: Any, value: Any, weights: Any, bias: Any) -> Any:
+    """Images, one row each, through a convolution, tanh, and the mean of each 2 by 2 points."""
+    channels = weights.shape[1]
+    side = round((value.shape[1] / channels) ** 0.5)
+    images = value.reshape(len(value), channels, side, side)
+    seen = torch.tanh(torch.nn.functional.conv2d(images, weights, bias, padding=weights.shape[2] // 2))
+    return torch.nn.functional.avg_pool2d(seen, 2).reshape(len(value), -1)
+
+
+def update_of(seen: Seen, x: NDArray[np.float64]) -> Net:
+    """The update of a client with these records float64[n, D]; what was seen is not looked at.
+
+    Raises:
+        MissingExtraError: torch is not installed.
+    """
+    torch = _torch()
+    target = torch.nn.functional.one_hot(torch.tensor(seen.labels), len(seen.net.layers[-1][1])).to(torch.float64)
+    made = _update(torch, seen, _weights(torch, seen.net), torch.tensor(x, dtype=torch.float64), target)
+    parts = [part.detach().numpy() for part in made]
+    return Net(layers=tuple(zip(parts[::2], parts[1::2], strict=True)))
 
 
 def _gradient(torch: Any, weights: list[Any], x: Any, target: Any) -> list[Any]:

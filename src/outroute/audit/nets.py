@@ -23,7 +23,8 @@ class Net:
     """Weights: softmax over linear layers with tanh between them.
 
     Attributes:
-        layers: (weights float64[inputs, outputs], bias float64[outputs]), first to last.
+        layers: (weights float64[inputs, outputs], bias float64[outputs]), first to last. Those of
+            `outroute.audit.convolution` are of four dimensions; only sums and searches know what to do with them.
     """
 
     layers: Layers

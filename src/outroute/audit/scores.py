@@ -195,7 +195,7 @@ def decibel_bounds(
     error = 10 / np.log(10) * np.sqrt(len(names) / (len(names) - 1) * float((gap**2).sum()))
     half = float(stdtrit(len(names) - 1, (1 + LEVEL) / 2)) * error
     middle = decibel(float(sums[0].sum()), float(sums[1].sum()))
-    return middle - half, middle + half
+    return float(middle - half), float(middle + half)
 
 
 def psnr(truth: NDArray[np.float64], guess: NDArray[np.float64], peak: float = 1.0) -> NDArray[np.float64]:

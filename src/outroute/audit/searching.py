@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from outroute.audit.accounting import noise_for
 from outroute.audit.closed_form import record_of, record_of_largest
+from outroute.audit.convolution import convolutional, trained
 from outroute.audit.federated import CLIP, EPOCHS
 from outroute.audit.inversion import Attack, Seen, available, invert
 from outroute.audit.nets import Training, new_net, train
@@ -21,8 +22,20 @@ from outroute.audit.updates import ROUNDS, largest
 if TYPE_CHECKING:
     from outroute.audit.clients import Clients
 
-__all__ = ["Inversion", "Plan", "Search", "Tried", "Try", "inversions", "search", "searches_of"]
+__all__ = [
+    "CONVOLUTION",
+    "Inversion",
+    "Plan",
+    "Search",
+    "Tried",
+    "Try",
+    "inversions",
+    "search",
+    "searches_of",
+]
 
+CONVOLUTION = "one record, one step, a convolutional network"
+"""Name of that setting."""
 REALISTIC_ROWS = 125
 """Records of the realistic client whose whole training is searched at most."""
 
@@ -95,12 +108,14 @@ class Try:
         how: how they trained.
         alone: each record is a client of its own, and only the sum is seen.
         top: share of the update's entries that is sent, the largest.
+        convolution: the model is a small convolutional network; for images only.
     """
 
     rows: tuple[tuple[str, int], ...]
     how: Training
     alone: bool = False
     top: float = 1.0
+    convolution: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +145,11 @@ class Tried:
 
 
 def searches_of(
-    clients: Clients, rng: np.random.Generator, *, epsilon: float, plan: Plan, top: float = 1.0
+    clients: Clients, rng: np.random.Generator, *, epsilon: float, plan: Plan, top: float = 1.0, side: int = 0
 ) -> list[Search]:
     """What is searched: one record, batches, sums of single records, a whole site, with clipping and noise.
+
+    Where records are images, the same single records are also searched for in updates of a convolutional network.
 
     Args:
         clients: all sites.
@@ -140,6 +157,7 @@ def searches_of(
         epsilon: of the setting with clipping and noise, over ``ROUNDS`` rounds.
         plan: how much is tried.
         top: below 1, also updates of which only this share of the entries is sent.
+        side: points of an edge where records are square images; 0 for tables.
     """
     pairs = [(name, row) for name, client in clients.sites.items() for row in range(len(client.y))]
 
@@ -182,6 +200,9 @@ def searches_of(
         cut = tuple(replace(this, top=top) for this in single)
         name = f"one record, one step, the largest {100 * top:g} % of the update"
         out.append(Search(setting=name, tries=cut, attacks=(None, *geiping)))
+    if side and available():
+        seen = tuple(replace(this, convolution=True) for this in single)
+        out.append(Search(setting=CONVOLUTION, tries=seen, attacks=tuple(Attack)))
     return out
 
 
@@ -266,9 +287,12 @@ def _attacked(
     x = np.vstack([clients.sites[name].x[row] for name, row in this.rows])
     y = np.array([clients.sites[name].y[row] for name, row in this.rows])
     truth = np.vstack([clients.x[name][row] for name, row in this.rows])
-    net = new_net(x.shape[1], clients.classes, np.random.default_rng([number, len(y)]))
+    draw = np.random.default_rng([number, len(y)])
+    net = convolutional(side, clients.classes, draw) if this.convolution else new_net(x.shape[1], clients.classes, draw)
     order = np.random.default_rng([number, len(y), 1])
-    if this.alone:
+    if this.convolution:
+        update = trained(net, x, y, this.how)
+    elif this.alone:
         updates = [train(net, x[i : i + 1], y[i : i + 1], this.how, order) - net for i in range(len(y))]
         update = sum(updates, net.times(0.0)).times(1 / len(y))
     else:

@@ -203,10 +203,10 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
     )
     metric = "log-loss" if "log_loss" in splits[0]["ours"]["scores"] else "R2"
     shown = target if metric == "log-loss" else -target
-    kind = "leaner" if ratio > 1 else "heavier"
+    article, kind = "an" if metric == "R2" else "a", "leaner" if ratio > 1 else "heavier"
     verdict = (
-        f"To reach a {metric} of {shown:.3f}, outcome routing sends and receives {amount(bytes_ours.mean())} at each "
-        f"site, {name} {amount(needed[best].bytes)} in {needed[best].rounds} round"
+        f"To reach {article} {metric} of {shown:.3f}, outcome routing sends and receives {amount(bytes_ours.mean())} at "
+        f"each site, {name} {amount(needed[best].bytes)} in {needed[best].rounds} round"
         f"{'s' if needed[best].rounds != 1 else ''}: {times} its bytes{interval}, federated learning is {kind}."
     )
     alone = float(np.mean([_loss(one["baselines"]["local"]) for one in splits]))

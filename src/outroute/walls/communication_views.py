@@ -69,8 +69,8 @@ def scores_part(splits: Sequence[Mapping[str, Any]], *, metric: str, target: flo
         add(name, [one["baselines"][key] for one in splits], baseline=True)
     return Part(
         title="Scores of both sides",
-        text=f"Means over the sites of {len(splits)} splits, federated methods after their last round. The target is a "
-        f"{metric} of {target:.3f}.",
+        text=f"Means over the sites of {len(splits)} splits, federated methods after their last round. The target is "
+        f"{'an' if metric == 'R2' else 'a'} {metric} of {target:.3f}.",
         scores=scores,
     )
 

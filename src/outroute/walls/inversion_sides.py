@@ -228,7 +228,12 @@ class Bench:
     def searches(self) -> list[Search]:
         """What is searched for values; clipping, noise and compression on the same records as without."""
         found = searches_of(
-            self.clients, self.rng("searches"), epsilon=self.plan.epsilon, plan=self.effort.plan, top=TOP
+            self.clients,
+            self.rng("searches"),
+            epsilon=self.plan.epsilon,
+            plan=self.effort.plan,
+            top=TOP,
+            side=self.side,
         )
         plain = found[0].tries
         how = found[1].tries[0].how

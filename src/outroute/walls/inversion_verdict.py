@@ -269,6 +269,12 @@ def _notes(bench: Bench, done: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "not by itself, of AUC and log-loss over the splits, of values over packets or updates (none where values are "
         "exact)",
     ]
+    read = [done.get(f"leak/{method.key}", {}).get("values_db") for method in bench.methods if method.epsilon]
+    if any(value is not None and value > READ_OFF for value in read):
+        out.append(
+            "values: the attacker is told which packet a record is in; of private packets, which have a public region "
+            "each, that alone tells coarse conditions, whatever the noise"
+        )
     if bench.effort.repeats < MIN_REPEATS:
         out.append(f"{bench.effort.repeats} splits: intervals need {MIN_REPEATS}")
     if not bench.effort.plan.realistic:
