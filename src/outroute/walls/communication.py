@@ -205,8 +205,8 @@ def _of_splits(plan: Plan, costs: Costs, splits: Sequence[Mapping[str, Any]]) ->
     shown = target if metric == "log-loss" else -target
     article, kind = "an" if metric == "R2" else "a", "leaner" if ratio > 1 else "heavier"
     verdict = (
-        f"To reach {article} {metric} of {shown:.3f}, outcome routing sends and receives {amount(bytes_ours.mean())} at "
-        f"each site, {name} {amount(needed[best].bytes)} in {needed[best].rounds} round"
+        f"To reach {article} {metric} of {shown:.3f}, outcome routing sends and receives {amount(bytes_ours.mean())} "
+        f"at each site, {name} {amount(needed[best].bytes)} in {needed[best].rounds} round"
         f"{'s' if needed[best].rounds != 1 else ''}: {times} its bytes{interval}, federated learning is {kind}."
     )
     alone = float(np.mean([_loss(one["baselines"]["local"]) for one in splits]))
