@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from benchmarks._swarm import Process, Swarm, load
 from benchmarks.common import key, median
 from outroute.packet import sign, withdraw
 from outroute.transports import FRAME_BYTES, Frame, Kind, Rejected, UnreachableError, decode, encode
+from outroute.transports.records import Line, pack_record
 from outroute.transports.tls import TlsLink
 
 HOSTILE_KEYS = 30_000
@@ -129,9 +129,11 @@ async def stall(victim: Process, number: int, until: Callable[[], bool]) -> None
     frame = encode(Frame(kind=Kind.ASK, schema=schema().id, addresses=tuple(addresses()[:128]), cap=256))
     try:
         connection = await link._channel(victim.identity.id)
-        connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        line: Line = connection.line  # type: ignore[attr-defined]
+        assert line.transport is not None
+        line.transport.pause_reading()
         for count in range(50):
-            connection.writer.write(struct.pack("<BII", 0, count, len(frame)) + frame)
+            line.transport.write(pack_record(count, frame))
         while not until():
             await asyncio.sleep(0.1)
     except (OSError, UnreachableError):

@@ -366,7 +366,8 @@ async def one(way: Way, size: Size) -> dict[str, Any]:
             smallest = encode(Frame(kind=Kind.COMPARE, schema=schema().id))
             found["trip"] = _spread(await trips(lambda: request(smallest), size.questions))
             if raw is not None:
-                found["raw"] |= _spread(await trips(lambda: raw.send([bytes(PACKET_BYTES)], 1), size.questions))
+                smallest_raw = await trips(lambda: raw.send([bytes(PACKET_BYTES)], 1), size.questions)
+                found["raw"] = found.get("raw", {}) | _spread(smallest_raw)
         finally:
             await link.close()
             if raw is not None:

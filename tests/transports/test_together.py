@@ -22,7 +22,7 @@ from outroute.transports.answering import AHEAD_FRAMES, HELD_FRAMES, TOGETHER_BY
 from outroute.transports.frames import Flag
 from outroute.transports.keeper import Keeper
 from outroute.transports.tls import TlsLink
-from outroute.transports.working import GROUP_FRAMES, Worker
+from outroute.transports.working import GROUP_FRAMES, Waiting, Worker
 from store.making import NOW, SCHEMA, identity, make_packets
 from transports.rigs import asynchronous, cell_address
 
@@ -159,6 +159,11 @@ def test_a_closed_worker_cancels_those_who_wait() -> None:
         worker.submit(b"", b"third").result(60)
 
 
+def frame_of(number: int, kind: Kind = Kind.DEPOSIT) -> bytes:
+    """As much of a frame as says what it is, and a number."""
+    return b"ORF\x01" + bytes([kind]) + b"%d" % number
+
+
 @asynchronous
 async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
     gate = threading.Event()
@@ -180,7 +185,7 @@ async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
         read.extend(come)
         if len(read) == AHEAD_FRAMES:
             full.set()
-        return [(number, b"%d" % number) for number in come]
+        return [(number, frame_of(number)) for number in come]
 
     async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
         said.extend(answers)
@@ -192,7 +197,7 @@ async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
     assert len(read) == AHEAD_FRAMES
     gate.set()
     assert await answering is True
-    assert said == [(number, [b"%d" % number]) for number in range(3 * AHEAD_FRAMES)]
+    assert said == [(number, [frame_of(number)]) for number in range(3 * AHEAD_FRAMES)]
     link.admit = lambda key: node_id(key) != anna.id
     read.clear()
     assert await answer_in_turn(link, anna.id, anna.public_key, reading, saying) is False
@@ -214,7 +219,7 @@ async def test_a_crowded_node_has_one_frame_of_each_channel_under_way() -> None:
 
     async def reading(most: int) -> list[tuple[int, bytes]]:
         asked.append(most)
-        return [(len(asked), b"frame")] if len(asked) <= 3 else []
+        return [(len(asked), frame_of(1))] if len(asked) <= 3 else []
 
     async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
         assert len(answers) == 1
@@ -235,8 +240,8 @@ async def test_a_crowded_node_has_one_frame_of_each_channel_under_way() -> None:
 async def test_small_replies_are_said_together_and_large_ones_alone() -> None:
     anna = identity(1)
     sizes = [10, 20, TOGETHER_BYTES, 1, 1, TOGETHER_BYTES // 2]
-    link = TlsLink(identity(2), handle=lambda _, frame: [bytes(int(frame))], endpoint_of=lambda _: None)
-    come = [[(number, b"%d" % size) for number, size in enumerate(sizes)], []]
+    link = TlsLink(identity(2), handle=lambda _, frame: [bytes(int(frame[5:]))], endpoint_of=lambda _: None)
+    come = [[(number, frame_of(size)) for number, size in enumerate(sizes)], []]
     said: list[list[int]] = []
 
     async def reading(most: int) -> list[tuple[int, bytes]]:
@@ -248,4 +253,33 @@ async def test_small_replies_are_said_together_and_large_ones_alone() -> None:
 
     assert await answer_in_turn(link, anna.id, anna.public_key, reading, saying) is True
     assert said == [[0, 1], [2], [3, 4, 5]]
+    await link.close()
+
+
+@asynchronous
+async def test_a_question_is_under_way_alone() -> None:
+    """Its answer may have megabytes: not several of them at a time for one that does not read."""
+    anna = identity(1)
+    kinds = [Kind.DEPOSIT, Kind.DEPOSIT, Kind.ASK, Kind.ASK, Kind.DEPOSIT]
+    began: list[list[int]] = []
+
+    class Noting(TlsLink):
+        def begin(self, sender: bytes, key: bytes, frames: Sequence[bytes]) -> Waiting:
+            began.append([int(frame[5:]) for frame in frames])
+            return super().begin(sender, key, frames)
+
+    link = Noting(identity(2), handle=lambda _, frame: [frame], endpoint_of=lambda _: None)
+    come = [[(number, frame_of(number, kind)) for number, kind in enumerate(kinds)], []]
+    said: list[int] = []
+
+    async def reading(_: int) -> list[tuple[int, bytes]]:
+        return come.pop(0)
+
+    async def saying(answers: Sequence[tuple[int, Sequence[bytes]]]) -> None:
+        said.extend(number for number, _ in answers)
+        assert link.held == len(began[-1])
+
+    assert await answer_in_turn(link, anna.id, anna.public_key, reading, saying) is True
+    assert began == [[0, 1], [2], [3], [4]]
+    assert said == [0, 1, 2, 3, 4]
     await link.close()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from outroute.transports.contract import Topic, topic_of
 from outroute.transports.links import SLOW_SECONDS
 from outroute.transports.working import Waiting
 
 if TYPE_CHECKING:
     from outroute.transports.linking import LinkBase
 
-__all__ = ["AHEAD_FRAMES", "answer_in_turn"]
+__all__ = ["AHEAD_FRAMES", "HELD_FRAMES", "TOGETHER_BYTES", "answer_in_turn", "deposits"]
 
 AHEAD_FRAMES = 8
-"""Frames of one channel under way here at a time, at most: while some are handled together, the next come in, so that
-neither the line nor who handles them is ever idle."""
+"""Deposits of one channel under way here at a time, at most: while some are handled together, the next come in, so that
+neither the line nor who handles them is ever idle. A question is under way alone."""
 HELD_FRAMES = 1024
 """Frames of all channels under way at a time, some 85 MB of the largest; above, each channel has one at a time."""
 TOGETHER_BYTES = 65_536
@@ -52,23 +54,27 @@ async def answer_in_turn(
     more, room = asyncio.Event(), asyncio.Event()
     held, held_up, over = 0, False, False
 
+    async def below(most: int) -> None:
+        while held >= most:
+            room.clear()
+            await room.wait()
+
     async def reading() -> bool:
         nonlocal held, over
         while True:
-            free = (1 if held_up or link.held >= HELD_FRAMES else AHEAD_FRAMES) - held
-            if free <= 0:
-                room.clear()
-                await room.wait()
-                continue
-            frames = await read(free)
+            ahead = 1 if held_up or link.held >= HELD_FRAMES else AHEAD_FRAMES
+            await below(ahead)
+            frames = await read(max(ahead - held, 1))
             if not frames:
                 break
-            under_way.append(
-                ([number for number, _ in frames], link.begin(sender, key, [frame for _, frame in frames]))
-            )
-            held += len(frames)
-            link.held += len(frames)
-            more.set()
+            for group in _begun_together(frames):
+                alone = not deposits(group[0][1])
+                await below(1 if alone else ahead)
+                under_way.append(([number for number, _ in group], link.begin(sender, key, [one for _, one in group])))
+                held += len(group)
+                link.held += len(group)
+                more.set()
+                await below(1 if alone else held + 1)
         over = True
         more.set()
         return True
@@ -127,3 +133,18 @@ def _together(
         size += bytes_of
     if some:
         yield some
+
+
+def deposits(frame: bytes) -> bool:
+    """Whether a frame may be begun while others are under way: its reply is small. An answer may have megabytes, so
+    a question waits until what came before it is said, and nothing is begun until its answer is."""
+    return topic_of(frame) is Topic.DEPOSIT
+
+
+def _begun_together(frames: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """Frames in order, deposits that follow each other together, every other by itself."""
+    for together, group in groupby(frames, key=lambda one: deposits(one[1])):
+        if together:
+            yield list(group)
+        else:
+            yield from ([one] for one in group)

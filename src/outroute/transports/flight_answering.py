@@ -31,24 +31,33 @@ class Answering:
         self._say, self._hold_up = say, hold_up
         self._under_way: deque[tuple[int, Future[list[list[bytes]] | None]]] = deque()
         self._changed = threading.Condition()
-        self._held_up = self._over = False
+        self._held_up = self._alone = self._over = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="outroute-flight-say", daemon=True)
         self._thread.start()
 
-    def enter(self, number: int, begin: Callable[[], Future[list[list[bytes]] | None]]) -> None:
+    def enter(self, number: int, begin: Callable[[], Future[list[list[bytes]] | None]], *, alone: bool = False) -> None:
         """Wait until there is room for a frame, begin it, and have its reply said in its turn.
+
+        Args:
+            number: of the exchange.
+            begin: begins it.
+            alone: whether nothing else may be under way meanwhile: its reply may be large.
 
         Raises:
             Exception: replies cannot be sent any more, or one failed.
         """
         with self._changed:
-            while self._error is None and len(self._under_way) >= (1 if self._held_up else AHEAD_FRAMES):
+            while self._error is None and len(self._under_way) >= self._most(alone):
                 self._changed.wait()
+            self._alone = alone
             if self._error is not None:
                 raise self._error
             self._under_way.append((number, begin()))
             self._changed.notify_all()
+
+    def _most(self, alone: bool) -> int:
+        return 1 if alone or self._alone or self._held_up else AHEAD_FRAMES
 
     def finish(self) -> None:
         """No more frames: wait until all replies are said."""

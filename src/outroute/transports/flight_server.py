@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 from numpy.typing import NDArray
 
+from outroute.transports.answering import deposits
 from outroute.transports.flight_answering import Answering
 from outroute.transports.flight_client import FRAMES
 from outroute.transports.flight_tables import batch_of, message_of, packets_in, table_schema, told_of
@@ -252,7 +253,7 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
                 if not self._desk.admitted(caller.key):  # revoked meanwhile
                     raise flight.FlightUnauthorizedError("no longer admitted")
                 number, _, frame = found
-                answering.enter(number, partial(self._desk.handed, caller, frame))
+                answering.enter(number, partial(self._desk.handed, caller, frame), alone=not deposits(frame))
         finally:
             answering.finish()
 
