@@ -361,7 +361,10 @@ def _of_one_site(plan: Plan, costs: Costs, own: Mapping[str, Any]) -> Found:
             wire_part(costs, []),
         ],
         settings=_settings(plan, 0),
-        notes=["one site only: bytes of a deployment of nodes like this one, no scores"],
+        notes=[
+            "one site only: bytes of a deployment of nodes like this one, no scores",
+            "bytes of a year follow from the deployment and from what was measured once on the wire: no intervals",
+        ],
     )
 
 

@@ -234,7 +234,7 @@ def _scores(struck: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Score]:
             low, high = _interval(one)
             out.append(
                 Score(
-                    method=method,
+                    method=f"{method}, a newcomer" if new else method,
                     metric="share of packets found" if new else "share of work",
                     value=float(one["share"]),
                     low=low,
@@ -252,7 +252,6 @@ def _scores(struck: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Score]:
                         value=float(one["pause"]),
                         ours=method == OURS,
                         higher_is_better=False,
-                        note=one["what"],
                     )
                 )
     return out

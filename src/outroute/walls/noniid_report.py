@@ -167,13 +167,14 @@ def _scores(splits: Splits) -> list[Score]:
             out.append(score(metric=f"{metric}, best to worst", value=value, higher_is_better=False, **bounds))
         rounds = splits.kept(name, "converged")
         if rounds:
-            value, bounds = sum(rounds) / len(rounds), _bounds(splits.kept_interval(name, "converged"))
+            value, bounds = sum(rounds) / len(rounds), _bounds(splits.kept_interval(name, "converged"), least=0.0)
             out.append(score(metric="rounds to converge", value=value, higher_is_better=False, **bounds))
     return out
 
 
-def _bounds(of: Difference) -> dict[str, Any]:
-    return {"low": _finite(of.low), "high": _finite(of.high)}
+def _bounds(of: Difference, least: float = -math.inf) -> dict[str, Any]:
+    """Of an interval; `least`: what no figure is below."""
+    return {"low": _finite(max(of.low, least) if math.isfinite(of.low) else of.low), "high": _finite(of.high)}
 
 
 def _order(splits: Splits) -> list[str]:
