@@ -16,7 +16,7 @@ from outroute.walls import Deployment
 from outroute.walls.base import CannotRunError, Found, Plan, Winner
 from outroute.walls.byzantine import IID, NATURAL, WALL, _dealt, attacks_of, shares_of
 from outroute.walls.byzantine_report import NAMES
-from outroute.walls.byzantine_score import BESIDE, ELECTIONS, LOCAL, NAMED, Figures, decided, paired
+from outroute.walls.byzantine_score import BESIDE, ELECTIONS, LOCAL, NAMED, ROBUST, Figures, decided, paired
 from outroute.walls.opponents import LABELS
 
 from .making import table
@@ -196,6 +196,21 @@ def test_of_numbers_r2_is_shown_and_what_is_lost_of_it_decides() -> None:
     assert ours.low is not None
     assert ours.high is not None
     assert ours.low < 0.6 < ours.high
+    # Of numbers validation names who stands for the other side, and test cases do not.
+    more = [
+        row(repeat, f"{rule}{end}", lost, attack, count) | {"validation": loss}
+        for rule, lost, loss in (("fltrust", 0.45, 0.30), ("median", 0.38, 0.31), ("krum", 0.42, 0.29))
+        for end in ("", " recalibrated")
+        for repeat in range(3)
+        for attack, count in (("", 0), ("label-flip", 1), ("label-flip", 3), ("label-flip", 27))
+    ]
+    mine = [one for one in rows(0.40, 0.45) if one["method"] in (ELECTIONS, LOCAL)]
+    chosen = WALL.conclude(plan, {f"{NATURAL}/0/outroute": {"rows": [numbers(one) for one in [*mine, *more]]}})
+    assert chosen.settings["named"] == "krum recalibrated"
+    assert "0.580 for Krum recalibrated; difference +0.020" in chosen.verdict
+    assert chosen.winner is Winner.OUTROUTE
+    assert "median did best here (-0.020" in chosen.verdict
+    assert "with it the verdict would be: federated" in chosen.verdict
     curve = found.parts[0].figures[0].curves[0]
     assert curve.y[0] == pytest.approx(0.6)
     assert curve.low is not None
@@ -218,6 +233,11 @@ def test_both_sides_are_struck_with_numbers_too() -> None:
     assert figures.at("no election", "label-flip", 50, "share")[0] > 0.3
     found = WALL.conclude(plan, done)
     assert {score.metric for score in found.scores} == {"R2"}
+    named = figures.named(10)
+    rules = [rule for rule in ROBUST if figures.at(f"{rule} recalibrated", "label-flip", 10)]
+    least = min(rules, key=lambda rule: figures.clean(rule, "validation")[0])
+    assert named == found.settings["named"] == f"{least} recalibrated"
+    assert 0 < figures.clean(least, "validation")[0] < 1  # in variances of the outcome
 
 
 def test_both_sides_are_struck(plan: Plan) -> None:

@@ -26,7 +26,7 @@ from outroute.trial.robust_rules import Liar, Rule, Weights
 from outroute.trial.splits import inner_folds
 from outroute.trial.tuning import INNER_FOLDS, SELECTION_ROWS, TUNING_TRIALS, cross_fit, join, loss, strengths
 
-__all__ = ["DIVERGED", "ROOTED_ROUNDS", "Client", "Setting", "predictions", "robust", "tuned"]
+__all__ = ["DIVERGED", "ROOTED_ROUNDS", "Client", "Setting", "predictions", "robust", "tuned", "validated"]
 
 ROOTED_ROUNDS = (5, 15, ROUNDS)
 """Rounds that a server with records of its own may choose from: with many, a convex model ends where these records
@@ -162,6 +162,13 @@ def _link(value: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def tuned(fold: Fold, rule: Callable[[int], Rule], *, root: str | None = None) -> Setting:
+    """The setting of `validated`."""
+    return validated(fold, rule, root=root)[0]
+
+
+def validated(
+    fold: Fold, rule: Callable[[int], Rule], *, root: str | None = None
+) -> tuple[Setting, Mapping[str, float]]:
     """A setting by inner validation, nobody lying, with everybody's budget.
 
     Without a root: strength and local steps, validated at all honest sites. With one: strength, local steps and
@@ -171,6 +178,9 @@ def tuned(fold: Fold, rule: Callable[[int], Rule], *, root: str | None = None) -
         fold: the split.
         rule: makes the rule for a number of clients.
         root: the site whose records the server has, if any.
+
+    Returns:
+        The setting, and its mean loss on held-out records at each site that was judged.
     """
     layout = Layout.of(fold.schema)
     grid = [
@@ -190,6 +200,7 @@ def tuned(fold: Fold, rule: Callable[[int], Rule], *, root: str | None = None) -
     sites = list(fold.train)
     of_site = np.repeat(np.arange(len(sites)), [len(rows) for rows in fold.train.values()])
     losses = np.zeros(len(grid))
+    at_site, count = np.zeros((len(grid), len(sites))), np.zeros(len(sites))
     for train, valid in inner_folds(group, INNER_FOLDS, fold.rng("robust"), most_rows=SELECTION_ROWS):
         parts = {site: train[of_site[train] == i] for i, site in enumerate(sites)}
         clients = [Client(x=x[rows], y=y[rows]) for rows in parts.values() if len(rows)]
@@ -207,8 +218,14 @@ def tuned(fold: Fold, rule: Callable[[int], Rule], *, root: str | None = None) -
                 rng=fold.rng("robust, nobody lies"),
                 root=own,
             )
-            losses[i] += len(judged) * loss(y[judged], model(x[judged]), fold.classes)
-    return grid[int(np.argmin(losses))]
+            said = model(x[judged])
+            losses[i] += len(judged) * loss(y[judged], said, fold.classes)
+            for number in np.unique(of_site[judged]):
+                mine = of_site[judged] == number
+                at_site[i, number] += mine.sum() * loss(y[judged][mine], said[mine], fold.classes)
+        count += np.bincount(of_site[judged], minlength=len(sites))
+    best = int(np.argmin(losses))
+    return grid[best], {site: float(at_site[best, i] / count[i]) for i, site in enumerate(sites) if count[i]}
 
 
 def predictions(

@@ -45,7 +45,7 @@ NAMES = {
 }
 """Of methods, for people; " recalibrated" is kept."""
 CURVES = (ELECTIONS, NO_ELECTION, NAMED, "fedavg recalibrated", "median recalibrated", "trimmed recalibrated")
-"""Methods that are drawn."""
+"""Methods that are drawn, beside the one that stands for the other side."""
 ATTACKS_DRAWN = 4
 """Attacks whose weight is drawn, the heaviest; with more, lines could not be told apart."""
 
@@ -78,7 +78,7 @@ def found_of(
                 "attack that is worst for it, and what it costs against the same method with nobody lying: the table "
                 "above, and below how that grows with the share of attackers."
             ),
-            figures=[_curves(natural, shares, "Sites as they are")],
+            figures=[_curves(natural, share, shares, "Sites as they are")],
         ),
         Part(
             title="Up to which share each method stands",
@@ -100,7 +100,7 @@ def found_of(
                 title="The same records dealt out at random",
                 text="With sites that are alike, the honest majority agrees, and robust rules have an easier time.",
                 scores=_table(by["iid"], share),
-                figures=[_curves(by["iid"], shares, "Records dealt out at random")],
+                figures=[_curves(by["iid"], share, shares, "Records dealt out at random")],
             )
         )
     return Found(
@@ -114,7 +114,7 @@ def found_of(
             "shares": list(shares),
             "hostile_share": share / 100,
             "margin": MARGIN,
-            "named": NAMED,
+            "named": natural.named(share),
             "seed": plan.seed,
             "k": plan.k,
             "repeats": len(natural.clean(ELECTIONS)),
@@ -124,7 +124,8 @@ def found_of(
 
 
 def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winner, str, str]:
-    mine, theirs = figures.under_worst(ELECTIONS, share), figures.under_worst(NAMED, share)
+    named = figures.named(share)
+    mine, theirs = figures.under_worst(ELECTIONS, share), figures.under_worst(named, share)
     gap = paired(mine, theirs)
     if gap.repeats < 1:
         return Winner.TIE, "Undecided: only one side was measured until it was stopped.", "Let it run on (--resume)."
@@ -134,16 +135,16 @@ def _verdict(figures: Figures, share: int, shares: Sequence[int]) -> tuple[Winne
     real = figures.real_share(share)
     verdict = (
         f"With {share} % of all peers lying ({real:.0%} here, since attackers are whole), {figures.metric} under the "
-        f"worst attack is {ours:.3f} for outcome routing and {other:.3f} for FLTrust recalibrated; difference "
+        f"worst attack is {ours:.3f} for outcome routing and {other:.3f} for {name_of(named)}; difference "
         f"{_gap(gap, sign)}."
     )
     best = _best_other(figures, share)
-    if best is not None and best != NAMED:
+    if best is not None and best != named:
         again = paired(mine, figures.under_worst(best, share))
         verdict += f" Of all federated rules {name_of(best)} did best here ({_gap(again, sign)}"
         verdict += ")" if decided(again) is winner else f"; with it the verdict would be: {decided(again).value})"
         verdict += ", which nobody knows beforehand."
-    stands = {method: figures.breakdown(method, shares) for method in (ELECTIONS, NAMED)}
+    stands = {method: figures.breakdown(method, shares) for method in (ELECTIONS, named)}
     texts = [f"{name_of(m)} {f'up to {s} %' if s else 'at no share that was tried'}" for m, s in stands.items()]
     verdict += f" No attack costs more than {MARGIN} {figures.unit}, or than asking nobody: {', '.join(texts)}."
     if winner is Winner.TIE:
@@ -243,7 +244,7 @@ def _why_none(figures: Figures, method: str) -> str:
 def _attacks(figures: Figures, share: int) -> list[Score]:
     out = []
     for attack in figures.attacks():
-        for method in (ELECTIONS, NO_ELECTION, NAMED, "fedavg recalibrated"):
+        for method in (ELECTIONS, NO_ELECTION, figures.named(share), "fedavg recalibrated"):
             values = figures.at(method, attack, share)
             if not values or not share:
                 continue
@@ -259,9 +260,9 @@ def _attacks(figures: Figures, share: int) -> list[Score]:
     return out
 
 
-def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
-    curves = []
-    for method in CURVES:
+def _curves(figures: Figures, share: int, shares: Sequence[int], title: str) -> Figure:
+    curves, named = [], figures.named(share)
+    for method in dict.fromkeys((*CURVES[:2], named, *CURVES[2:])):
         points = [(0, figures.clean(method)), *((s, figures.under_worst(method, s)) for s in shares if s)]
         known = [(s, interval(values)) for s, values in points if values]
         if known:
@@ -273,8 +274,8 @@ def _curves(figures: Figures, shares: Sequence[int], title: str) -> Figure:
                     label=name_of(method),
                     x=[float(s) for s, _ in known],
                     y=[figures.shown(of.mean) for _, of in known],
-                    low=ends[0] if bounded and method in (ELECTIONS, NAMED) else None,
-                    high=ends[1] if bounded and method in (ELECTIONS, NAMED) else None,
+                    low=ends[0] if bounded and method in (ELECTIONS, named) else None,
+                    high=ends[1] if bounded and method in (ELECTIONS, named) else None,
                     ours=method in (ELECTIONS, NO_ELECTION),
                     baseline=method == NO_ELECTION,
                 )

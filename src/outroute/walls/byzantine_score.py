@@ -14,7 +14,7 @@ from outroute.trial.intervals import Difference
 from outroute.walls.base import Winner
 from outroute.walls.hostile_scores import attackers
 
-__all__ = ["BESIDE", "ELECTIONS", "LOCAL", "MARGIN", "NAMED", "NO_ELECTION", "Figures", "decided"]
+__all__ = ["BESIDE", "ELECTIONS", "LOCAL", "MARGIN", "NAMED", "NO_ELECTION", "ROBUST", "Figures", "decided"]
 
 MARGIN = 0.01
 """Nats of log-loss, or R2 of numbers; written down before any run."""
@@ -23,7 +23,9 @@ ELECTIONS, NO_ELECTION, LOCAL = "elections", "no election", "local"
 BESIDE = ("majority", "pooled", "pooled_site", "one_shot")
 """Baselines with nobody lying, as rows name them: what there would be to win."""
 NAMED = "fltrust recalibrated"
-"""The strongest of the other side, named before any run: it has the asking site's records as its root set."""
+"""The strongest of the other side for classes, named before any run: its root set is the asking site's records."""
+ROBUST = ("krum", "multikrum", "median", "trimmed", "bulyan", "fltrust")
+"""Of which validation names one for numbers; FedAvg is no robust rule."""
 TEST_TO_TRAIN = trial.TEST_SHARE / (1 - trial.TEST_SHARE)
 
 Row = Mapping[str, Any]
@@ -132,6 +134,18 @@ class Figures:
     def behind_alone(self, method: str) -> bool:
         """Whether it is worse than own records alone with nobody lying, by more than the margin."""
         return paired(self.clean(method), self.clean(LOCAL)).mean > MARGIN
+
+    def named(self, share: int) -> str:
+        """The rule that stands for the other side: `NAMED`; for numbers the robust rule, recalibrated, of the least
+        mean validation loss at the asking sites with nobody lying, of those defined at this share."""
+        if not self.numbers:
+            return NAMED
+        means = {}
+        for rule in ROBUST:
+            seen = self.clean(rule, "validation")
+            if seen and self.under_worst(f"{rule} recalibrated", share):
+                means[f"{rule} recalibrated"] = float(np.mean(list(seen.values())))
+        return min(means, key=lambda method: means[method], default=NAMED)
 
     def real_share(self, share: int) -> float:
         """Of all peers, the part that really lies: attackers are whole."""

@@ -12,7 +12,7 @@ from outroute import trial
 from outroute.simulation import ADVERSARIES, attack
 from outroute.synthesis import Evidence
 from outroute.trial import Method
-from outroute.trial.robust import Client, Setting, predictions, tuned
+from outroute.trial.robust import Client, Setting, predictions, validated
 from outroute.trial.robust_rules import (
     FLOWER_RULES,
     Liar,
@@ -98,23 +98,36 @@ def federated_rows(
         victims: this many sites ask; None: all.
         make: (name, clients, attackers) -> the rule; the functions behind Flower's strategies give what these give.
         rules: of Flower; FLTrust is always there. Bulyan has no row where it is not defined (n < 4 f + 3).
+
+    Of numbers, a row also keeps the rule's validation loss at the site, nobody lying and as it is, in variances of the
+    site's outcomes.
     """
     fold = table.fold
     sites = victims_of(table, victims)
     present = sum(len(rows) > 0 for rows in fold.train.values())
-    settings: dict[str, Setting] = {
-        name: tuned(fold, lambda n, name=name: make(name, n, 0))  # type: ignore[misc]
-        for name in rules
-    }
+    settings: dict[str, Setting] = {}
+    held_out: dict[tuple[str, str], float] = {}
+
+    def tune(name: str, rule: Callable[[int], Rule], root: str | None = None) -> None:
+        key = name if root is None else f"{name} {root}"
+        settings[key], losses = validated(fold, rule, root=root)
+        for site, value in losses.items():
+            held_out[name, site] = value / (float(fold.train[site].y.var()) or 1.0)
+
+    for name in rules:
+        tune(name, lambda n, name=name: make(name, n, 0))  # type: ignore[misc]
     for site in sites:
-        settings[f"fltrust {site}"] = tuned(fold, lambda n: fltrust_rule, root=site)
+        tune("fltrust", lambda n: fltrust_rule, site)
     cases = {site: case_of(table, site) for site in sites}
     found: list[dict[str, Any]] = []
 
     def keep(name: str, count: int, method: str, of: Any) -> None:
         for site, (plain, recalibrated) in of.items():
             for label, predicted in ((method, plain), (f"{method} recalibrated", recalibrated)):
-                found.append(_row(cases[site], name, count, label, predicted))
+                row = _row(cases[site], name, count, label, predicted)
+                if not fold.classes:
+                    row["validation"] = held_out.get((method, site))
+                found.append(row)
 
     def everything(name: str, count: int) -> None:
         # A backdoor aims at one site's region; all rules but FLTrust serve all sites with one model.
