@@ -12,8 +12,10 @@ import pytest
 from outroute import trial
 from outroute.datasets.declare import numeric_outcome
 from outroute.errors import DataError
+from outroute.trial.metrics import HIGHER_IS_BETTER, LIMITS
 from outroute.walls import Plan, Winner
 from outroute.walls.noniid import QUICK_REPEATS, SWEEP, WALL, NonIid
+from outroute.walls.noniid_report import _bounds
 from outroute.walls.noniid_scores import MARGIN, OURS, Splits, verdict
 from outroute.walls.noniid_skew import label_distance, site_auc, skew
 from outroute.walls.opponents import BASELINES, GROUPS, LABELS
@@ -222,3 +224,12 @@ def test_numbers_are_judged_by_r2_of_sites_with_enough_cases() -> None:
     assert ours.value > 0.8 > 0.1 > mean.value
     assert scores[LABELS["pooled_site"], "R2"].value == pytest.approx(1.0, abs=0.01)
     assert scores["outcome routing", "absolute error"].value < scores[LABELS["majority"], "absolute error"].value
+
+
+def test_intervals_of_few_splits_are_cut_at_what_a_figure_can_be() -> None:
+    wide = trial.difference([0.4, 1.0], metric="auc", margin=0.01, test_to_train=0.3)
+    assert wide.low < 0 < 1 < wide.high
+    assert _bounds(wide, *LIMITS["auc"]) == {"low": 0.0, "high": 1.0}
+    assert _bounds(wide, *LIMITS["r2"]) == {"low": wide.low, "high": 1.0}
+    assert _bounds(trial.difference([0.4], metric="auc", margin=0.01, test_to_train=0.3)) == {"low": None, "high": None}
+    assert set(LIMITS) == set(HIGHER_IS_BETTER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,6 +12,7 @@ __all__ = [
     "CLASS_METRICS",
     "CLIP",
     "HIGHER_IS_BETTER",
+    "LIMITS",
     "MIN_FOR_R2",
     "MIN_PER_CLASS",
     "NUMBER_METRICS",
@@ -43,6 +45,15 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "r2": True,
     "mae": False,
 }
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "auc": (0.0, 1.0),
+    "accuracy": (0.0, 1.0),
+    "log_loss": (0.0, math.inf),
+    "brier": (0.0, math.inf),
+    "r2": (-math.inf, 1.0),
+    "mae": (0.0, math.inf),
+}
+"""What a figure can be: the interval of a few splits may reach beyond, and is shown up to there."""
 
 
 def auc(y: NDArray[np.float64], probability: NDArray[np.float64]) -> float:

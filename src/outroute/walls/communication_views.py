@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from outroute.trial import difference
-from outroute.trial.metrics import HIGHER_IS_BETTER
+from outroute.trial.metrics import HIGHER_IS_BETTER, LIMITS
 from outroute.walls.base import Curve, Figure, Part, Score
 from outroute.walls.communication_model import SECURE, Costs, secure_bytes
 from outroute.walls.communication_plan import Needed
@@ -35,7 +35,8 @@ def _mean(values: Sequence[float | None], ratio: float, metric: str) -> tuple[fl
     found = difference(known, metric=metric, margin=0.0, test_to_train=ratio)
     if not np.isfinite(found.low):
         return found.mean, None, None
-    return found.mean, found.low, found.high
+    least, most = LIMITS[metric]
+    return found.mean, max(found.low, least), min(found.high, most)
 
 
 def scores_part(splits: Sequence[Mapping[str, Any]], *, metric: str, target: float) -> Part:

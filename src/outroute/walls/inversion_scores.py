@@ -10,6 +10,7 @@ import numpy as np
 
 from outroute.audit.utility import TEST_SHARE
 from outroute.trial.intervals import counted, difference
+from outroute.trial.metrics import LIMITS
 from outroute.walls.base import Score
 from outroute.walls.inversion_sides import Method
 
@@ -105,7 +106,8 @@ def _over_splits(values: Sequence[float | None], metric: str) -> tuple[float | N
     """Nadeau-Bengio interval of a mean over splits; none for one split."""
     known = [value for value in values if value is not None]
     made = difference(known, metric=metric, margin=MARGIN, test_to_train=TEST_SHARE / (1 - TEST_SHARE))
-    return (made.low, made.high) if np.isfinite(made.low) else (None, None)
+    least, most = LIMITS[metric]
+    return (max(made.low, least), min(made.high, most)) if np.isfinite(made.low) else (None, None)
 
 
 def bounds_db(value: float, bounds: Sequence[float] | None) -> tuple[float | None, float | None]:

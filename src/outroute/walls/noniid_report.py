@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from outroute.trial import MIN_REPEATS, TUNING_TRIALS, Difference
-from outroute.trial.metrics import HIGHER_IS_BETTER
+from outroute.trial.metrics import HIGHER_IS_BETTER, LIMITS
 from outroute.walls.base import Curve, Figure, Found, Part, Plan, Score, Winner
 from outroute.walls.noniid_scores import MARGIN, OURS, Splits, Verdict, verdict
 from outroute.walls.opponents import BASELINES, CONVERGED, GROUPS, LABELS, NO_FORM, QUICK, cannot
@@ -143,8 +143,7 @@ def _scores(splits: Splits) -> list[Score]:
                 score(
                     metric=NAMES[metric],
                     value=_finite(interval.mean),
-                    low=_finite(interval.low),
-                    high=_finite(interval.high),
+                    **_bounds(interval, *LIMITS[metric]),
                     higher_is_better=HIGHER_IS_BETTER[metric],
                 )
             )
@@ -152,7 +151,7 @@ def _scores(splits: Splits) -> list[Score]:
         if sites:
             low, high = (pick(sites, key=lambda site: sites[site]) for pick in (min, max))
             worst, metric = low if higher else high, NAMES[splits.metric]
-            bounds = _bounds(splits.site_interval(name, splits.metric, worst))
+            bounds = _bounds(splits.site_interval(name, splits.metric, worst), *LIMITS[splits.metric])
             out.append(
                 score(
                     metric=f"{metric}, worst site",
@@ -167,14 +166,16 @@ def _scores(splits: Splits) -> list[Score]:
             out.append(score(metric=f"{metric}, best to worst", value=value, higher_is_better=False, **bounds))
         rounds = splits.kept(name, "converged")
         if rounds:
-            value, bounds = sum(rounds) / len(rounds), _bounds(splits.kept_interval(name, "converged"), least=0.0)
+            value, bounds = sum(rounds) / len(rounds), _bounds(splits.kept_interval(name, "converged"), 0.0)
             out.append(score(metric="rounds to converge", value=value, higher_is_better=False, **bounds))
     return out
 
 
-def _bounds(of: Difference, least: float = -math.inf) -> dict[str, Any]:
-    """Of an interval; `least`: what no figure is below."""
-    return {"low": _finite(max(of.low, least) if math.isfinite(of.low) else of.low), "high": _finite(of.high)}
+def _bounds(of: Difference, least: float = -math.inf, most: float = math.inf) -> dict[str, Any]:
+    """Of an interval, cut at what no figure is below or above; None where there is none."""
+    if not math.isfinite(of.low):
+        return {"low": None, "high": None}
+    return {"low": max(of.low, least), "high": min(of.high, most)}
 
 
 def _order(splits: Splits) -> list[str]:
@@ -218,7 +219,7 @@ def _sites(splits: Splits, judged: Verdict) -> Part:
     scores = []
     for name in dict.fromkeys(one for one in names if one in splits.methods):
         for site, value in list(splits.site_means(name, splits.metric).items())[:SITES_SHOWN]:
-            bounds = _bounds(splits.site_interval(name, splits.metric, site))
+            bounds = _bounds(splits.site_interval(name, splits.metric, site), *LIMITS[splits.metric])
             scores.append(
                 Score(
                     method=label(name),
@@ -294,8 +295,7 @@ def _sweep(sweep: Mapping[str, Splits], natural: Splits, judged: Verdict) -> Par
                     method=label(name),
                     metric=text,
                     value=_finite(interval.mean),
-                    low=_finite(interval.low),
-                    high=_finite(interval.high),
+                    **_bounds(interval, *LIMITS[splits.metric]),
                     ours=name == OURS,
                     baseline=name in BASELINES,
                     higher_is_better=HIGHER_IS_BETTER[splits.metric],
