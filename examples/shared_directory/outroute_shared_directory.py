@@ -231,7 +231,7 @@ class SharedDirectoryLink(LinkBase):
             TransportError: it names no directory.
         """
         url.only(cls.options)
-        if url.place or not Path(url.path).is_dir():
+        if url.place or not url.path or not Path(url.path).is_dir():  # an empty path would be the current directory
             raise bad(str(url), f"'{url.path}' is no directory: write shared:///DIRECTORY with one that is there")
         return partial(cls, directory=Path(url.path))
 

@@ -131,8 +131,9 @@ def test_what_was_kept_and_not_confirmed_counts_once(server: NatsServer, tmp_pat
             nonlocal lost
             if lost:
                 await confirm()
+            else:  # as after a crash: the consumer is there, and waits for what was not confirmed
+                source._puller.bind_again("the confirmation was lost")
             lost += 1
-            source._puller.ask_again()
 
         source.confirm = confirm_later  # type: ignore[method-assign]
         published(server, [(f"twice.{device}", reading(device, 0)) for device in range(20)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import in_json, invoke
+from outroute.cli._settings import SETTINGS_FILE
 from outroute.testing.nats_server import NatsServer, free_ports, running
 from service.processes import Town, until
 from service.test_network import observed_and_approved
@@ -66,9 +67,18 @@ def test_what_cannot_be_used_is_one_line(folder: Path, tmp_path: Path, monkeypat
         refused("nats://127.0.0.1?safety=on", says="no option 'safety'", command=command)
         refused(nobody, says="is it running", command=command)
     refused(nobody, "--join", "127.0.0.1:9", "--open", says="leave out --join")
+    for topic in ("a b", "", "a..b", "a.>.b"):
+        refused(nobody, "--topic", topic, says="is no subject", command="gateway")
+    for subject in ("a b", "refused.*"):
+        refused(nobody, "--dead-letter", subject, says="is no subject", command="gateway")
     with running(tmp_path / "server", more='authorization { user: "tom", password: "right" }') as server:
         refused(f"{server.url}?options={tmp_path / 'nats.toml'}", says="refuses the credentials")
         refused(server.url, says="refuses a node without these credentials")
+        # What carries packets would do; who has nothing to take in does not join for it.
+        refused(
+            server.url, "--transport", "local://", says="refuses a node without these credentials", command="gateway"
+        )
+        assert not (folder / "x" / SETTINGS_FILE).exists()
     refused("dht://", says="--from takes nats://", command="gateway")
     monkeypatch.setitem(sys.modules, "nats", None)  # as if it were not installed
     refused(nobody, says="pip install 'outroute[nats]'")

@@ -13,6 +13,7 @@ import pytest
 
 from cli.conftest import fails, in_json, invoke
 from outroute.errors import MissingExtraError, TransportError
+from outroute.testing.nats_server import free_ports
 from outroute.transports import registry
 from outroute.transports.registry import BUILT_IN, Entry, holder_of, link_of
 from outroute.transports.url import parse_url
@@ -48,9 +49,11 @@ def test_a_killed_node_comes_back_and_nothing_acknowledged_is_lost(town: Town, s
 
 def test_transports_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {one["scheme"]: one for one in in_json("transports")["transports"]}
-    assert set(found) >= {"dht", "direct", "local", "zeromq", "grpc", "flight"}
+    assert set(found) >= {"dht", "direct", "local", "zeromq", "grpc", "flight", "nats"}
     assert all(one["installed"] for one in found.values() if not one["plugin"])
     assert found["zeromq"]["capabilities"] == dict.fromkeys(("durable", "ordered", "back_pressure", "secure"), True)
+    assert found["nats"]["capabilities"].keys() == found["zeromq"]["capabilities"].keys()
+    assert not found["nats"]["capabilities"]["durable"]  # that hangs on how its servers are set up
     shown = invoke("transports").output
     assert all(f"{scheme}://" in shown for scheme in found)
     monkeypatch.setitem(sys.modules, "zmq", None)  # as if it were not installed
@@ -121,6 +124,33 @@ def test_what_cannot_be_used_is_one_line(folder: Path, monkeypatch: pytest.Monke
         Entry(
             scheme="x", about="", url="", target="a:b", capabilities=None, extra="some", needs=("no_such_module",)
         ).load()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "needs", "extra"),
+    [
+        ("dht", "cryptography", "dht"),
+        ("direct", "cryptography", "dht"),
+        ("grpc", "grpc_reflection", "grpc"),
+        ("flight", "pyarrow", "flight"),
+    ],
+)
+def test_each_link_says_in_one_line_who_is_away_and_what_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, needs: str, extra: str
+) -> None:
+    def refused(url: str, *arguments: str, says: str) -> None:
+        options = ("--schema", "ward.toml", "--data-dir", "x", "--open", "--transport", url, *arguments)
+        message = json.loads(invoke("node", *options, "--json", code=2).stdout)["error"]["message"]
+        assert says in message
+        assert "\n" not in message
+
+    refused(f"{scheme}://127.0.0.1:70000", says="no URL")
+    refused(f"{scheme}://127.0.0.1:0?colour=red", says="no option")
+    refused(f"{scheme}://192.0.2.1:7411", says="7411")  # no address of this machine
+    refused(f"{scheme}://127.0.0.1:0", "--join", f"127.0.0.1:{free_ports(1)[0]}", says="nobody to join: nobody answers")
+    refused(f"{scheme}://127.0.0.1:0", "--join", "nonsense", says="write HOST:PORT")
+    monkeypatch.setitem(sys.modules, needs, None)  # as if it were not installed
+    refused(f"{scheme}://127.0.0.1:0", says=f"pip install 'outroute[{extra}]'")
 
 
 def test_nobody_there_is_one_line(folder: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outroute.errors import StoreError, TransportError
+from outroute.errors import StoreError
 from outroute.identity import Identity, Revocation
 from outroute.packet import PacketArray, Rejection, sign, withdraw
-from outroute.store import PacketStore
 from outroute.testing.making import CELLS, FACETED, NOW, SCHEMA, addresses_of, cell_address, identity, make_packets
-from outroute.testing.nats_server import NatsServer, free_ports, running
+from outroute.testing.nats_server import NatsServer, running
 from outroute.testing.rigs import raw, united
-from outroute.transports import ADDRESS_REFUSED, AUTHOR_REVOKED, Frame, FrameReason, Guard, Kind, Receipt, Role, Topic
+from outroute.transports import ADDRESS_REFUSED, AUTHOR_REVOKED, Frame, FrameReason, Kind, Receipt, Role, Topic
 from outroute.transports.frames import encode
-from outroute.transports.nats import NatsHolder
-from outroute.transports.nats_connection import NatsConnection
 from outroute.transports.nats_keeping import POSITION_FILE, TAKE_FRAMES
-from outroute.transports.nats_options import nats_options
 from outroute.transports.nats_pulling import Progress
+from outroute.transports.nats_sending import RETRY_SECONDS
 from outroute.transports.nats_stream import covers
 from outroute.transports.nats_subjects import Subjects, group_of, kept_shards, shard_of
 from outroute.transports.standing import Standing
-from outroute.transports.url import parse_url
+from transports.nats_nodes import ALL, PATIENCE, got, nodes, put, until
 from transports.rigs import asynchronous
 
-ALL = Role.EMIT | Role.ASK | Role.HOLD
 SUBJECTS = Subjects(prefix="outroute", schema=SCHEMA.id)
 ORG = identity(900)
-PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -45,105 +39,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """One for all tests that do not disturb it; each has a prefix of its own."""
     with running(tmp_path_factory.mktemp("nats")) as started:
         yield started
-
-
-class Nodes:
-    """Nodes on one server, closed at the end."""
-
-    def __init__(self, server: NatsServer, directory: Path, prefix: str) -> None:
-        self.server, self.directory, self.prefix = server, directory, prefix
-        self.now = NOW
-        self.made: list[NatsHolder] = []
-
-    async def node(
-        self, number: int, options: str = "", *, roles: Role = ALL, schema: Any = SCHEMA, key: Identity | None = None
-    ) -> NatsHolder:
-        key = key or identity(1000 + number)
-        url = f"{self.server.url}?prefix={self.prefix}&monitor={self.server.monitor}&{options}".rstrip("&")
-        directory = self.directory / str(number)
-        holder = NatsHolder(
-            nats_options(parse_url(url)),
-            schema=schema,
-            identity=key,
-            guard=Guard([schema]),
-            standing=Standing(name=key.id),
-            clock=lambda: self.now,
-            shelf=PacketStore(directory) if Role.HOLD in roles else None,
-            directory=directory,
-            roles=roles,
-        )
-        self.made.append(holder)
-        await holder.start()
-        return holder
-
-    def subjects(self) -> Subjects:
-        return Subjects(prefix=self.prefix, schema=SCHEMA.id)
-
-
-@contextlib.asynccontextmanager
-async def nodes(server: NatsServer, directory: Path, prefix: str = "") -> AsyncIterator[Nodes]:
-    made = Nodes(server, directory, prefix or f"t{directory.name[-40:]}")
-    try:
-        yield made
-    finally:
-        for one in made.made:
-            await one.close()
-
-
-async def put(holder: NatsHolder, packets: PacketArray, schema: Any = SCHEMA):
-    return await holder.deposit(schema.id, addresses_of(packets, schema), packets)
-
-
-async def got(holder: NatsHolder, cells: list[bytes] = CELLS) -> list[bytes]:
-    return united(await holder.fetch(SCHEMA.id, cells, cap=256))
-
-
-async def until(what: Any) -> None:
-    """Wait for a condition."""
-    async with asyncio.timeout(PATIENCE):
-        while not what():
-            await asyncio.sleep(0.02)
-
-
-# addresses and names ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("nats://host:0", "HOST:PORT"),
-        ("nats://host:70000", "no URL"),
-        ("nats://host/path", "between"),
-        ("nats://tom:hunter2@host", "options file"),
-        ("nats://hunter2@host", "options file"),
-        ("nats://host?colour=red", "no option 'colour'"),
-        ("nats://host?creds=nowhere.creds", "no file"),
-        ("nats://host?options=nowhere.toml", "cannot read"),
-        ("nats://host?replicas=9", "from 1 to 5"),
-        ("nats://host?keep=zz", "hexadecimal"),
-        ("nats://host?prefix=a..b", "words"),
-        ("nats://host?prefix=a.%3E", "words"),
-        ("nats://host?sync=sometimes", "always"),
-        ("nats://host?storage=tape", "file or memory"),
-        ("nats://host?monitor=file:///etc/passwd", "http://"),
-        ("nats://host?user=tom", "password_file"),
-    ],
-)
-def test_an_address_that_cannot_be_used_is_said_in_one_line_without_secrets(url: str, says: str) -> None:
-    with pytest.raises(TransportError, match=says) as caught:
-        nats_options(parse_url(url))
-    assert "\n" not in str(caught.value)
-    assert "hunter2" not in str(caught.value)
-
-
-def test_options_come_from_a_file_and_the_address_goes_before(tmp_path: Path) -> None:
-    (tmp_path / "seed").write_text("x")
-    (tmp_path / "nats.toml").write_text('prefix = "clinic"\nreplicas = 3\nnkey = "seed"\nkeep = ["0", "a1"]\n')
-    found = nats_options(parse_url(f"nats://a,b:5000?options={tmp_path / 'nats.toml'}&prefix=other"))
-    assert found.servers == ("nats://a:4222", "nats://b:5000")
-    assert (found.prefix, found.replicas, found.keep) == ("other", 3, ("0", "a1"))
-    assert found.nkey == tmp_path / "seed"
-    assert "seed" not in repr(found.named)
 
 
 @settings(deadline=None)
@@ -500,6 +395,42 @@ async def test_a_slow_reader_holds_back_nobody_and_reads_all_later(server: NatsS
 
 
 @asynchronous
+async def test_a_node_has_one_durable_pull_consumer_and_the_window_outlasts_all_attempts(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with nodes(server, tmp_path) as net:
+        holder = await net.node(0)
+        await net.node(1, roles=Role.EMIT | Role.ASK)  # keeps nothing, and reads nothing
+        name = net.subjects().stream
+        stream = await holder._connection.api(f"STREAM.INFO.{name}")
+        assert stream["config"]["duplicate_window"] > 2 * RETRY_SECONDS * 1e9
+        assert stream["config"]["subjects"] == list(net.subjects().stored)
+        found = (await holder._connection.api(f"CONSUMER.LIST.{name}"))["consumers"]
+        (durable,) = (one["config"] for one in found if "durable_name" in one["config"])
+        assert "deliver_subject" not in durable  # pulled, not pushed: it takes no more than it asks for
+        assert (durable["ack_policy"], durable["filter_subject"]) == ("explicit", *net.subjects().kept(()))
+        await holder.close()
+        await net.node(0)  # again: the same one
+        again = (await net.made[1]._connection.api(f"CONSUMER.LIST.{name}"))["consumers"]
+        assert [one["name"] for one in again if "durable_name" in one["config"]] == [durable["durable_name"]]
+
+
+@asynchronous
+async def test_who_comes_and_who_comes_back_sees_the_others_at_once(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("outroute.transports.nats_presence.SAY_SECONDS", 100 * PATIENCE)  # nobody speaks unasked
+    async with nodes(server, tmp_path) as net:
+        made = [await net.node(number) for number in range(3)]
+        await until(lambda: all(len(one.peers()) == 3 for one in made))
+        net.made.remove(made[0])
+        await made[0]._connection.close()  # without a farewell
+        await made[0].close()
+        again = await net.node(0)
+        await until(lambda: len(again.peers()) == 3)
+
+
+@asynchronous
 async def test_the_same_deposit_again_is_dropped_by_the_server(server: NatsServer, tmp_path: Path) -> None:
     async with nodes(server, tmp_path) as net:
         for number, roles in ((0, ALL), (1, Role.EMIT | Role.ASK)):
@@ -513,222 +444,3 @@ async def test_the_same_deposit_again_is_dropped_by_the_server(server: NatsServe
         assert info["state"]["messages"] == sum(
             len({shard_of(a) for a in addresses_of(make_packets(10, author=n))}) for n in (0, 1)
         )
-
-
-# what the servers promise -----------------------------------------------------------------------------------------
-
-
-async def refused(server: NatsServer, directory: Path, options: str = "", prefix: str = "p") -> TransportError:
-    with pytest.raises(TransportError) as caught:
-        async with nodes(server, directory, prefix) as net:
-            await net.node(0, options)
-    assert "\n" not in str(caught.value)
-    return caught.value
-
-
-@asynchronous
-async def test_only_what_is_synced_is_acknowledged(tmp_path: Path) -> None:
-    with running(tmp_path / "server", synced=False) as server:
-        async with nodes(server, tmp_path) as net:
-            holder = await net.node(0)
-            done = await put(holder, make_packets(5))
-            assert (done.receipts == Receipt.HELD).all()
-            assert done.replicated.all()
-            assert not done.acknowledged.any()
-            assert not holder.capabilities.durable
-            assert "sync_interval" in holder.problems["durable"]
-        wrong = await refused(server, tmp_path, "sync=always")
-        assert wrong.code == "nats.sync"
-        async with nodes(server, tmp_path, "undeclared") as net:  # nobody says anything, so nothing is promised
-            net.server = _Unwatched(server)  # type: ignore[assignment]
-            assert not (await net.node(1)).capabilities.durable
-            assert (await net.node(2, "sync=always")).capabilities.durable  # as declared
-
-
-class _Unwatched:
-    """A server whose monitoring nobody reads."""
-
-    monitor = ""
-
-    def __init__(self, server: NatsServer) -> None:
-        self.url = server.url
-
-
-@asynchronous
-async def test_a_stream_made_beforehand_is_taken_as_it_is(server: NatsServer, tmp_path: Path) -> None:
-    from outroute.transports.nats_connection import NatsConnection
-
-    admin = NatsConnection(nats_options(parse_url(server.url)), "admin")
-    await admin.open()
-    try:
-
-        async def make(name: str, subject: str, **config: Any) -> None:
-            stream = {"name": name, "subjects": [subject], "retention": "limits", "storage": "file", **config}
-            await admin.api(f"STREAM.CREATE.{name}", stream)
-
-        await make("GOOD", "good.>")
-        await make("QUEUE", "queue.>", retention="workqueue")
-        await make("OTHER", "elsewhere.>")
-        await make("SHORT", "short.>", max_age=60_000_000_000)
-        await make("LOSING", "losing.>", max_msgs=10, discard="old")
-        await make("SMALL", "small.>", max_msg_size=1024)
-        await make("FULL", "full.>", max_bytes=2048, discard="new")
-        async with nodes(server, tmp_path, "good") as net:
-            assert (await put(await net.node(0, "stream=GOOD"), make_packets(3))).acknowledged.all()
-        assert "retention" in str(await refused(server, tmp_path, "stream=QUEUE", "queue"))
-        assert "does not keep" in str(await refused(server, tmp_path, "stream=OTHER", "other"))
-        for name, why in (("short", "max_age"), ("losing", "discard")):
-            async with nodes(server, tmp_path / name, name) as net:
-                holder = await net.node(0, f"stream={name.upper()}")
-                assert (await put(holder, make_packets(2))).receipts.ravel().tolist() == [Receipt.HELD] * 2
-                assert why in holder.problems["durable"]
-        async with nodes(server, tmp_path / "small", "small") as net:
-            with pytest.raises(TransportError, match="max_msg_size"):
-                await put(await net.node(0, "stream=SMALL"), make_packets(20, cell=1))
-        async with nodes(server, tmp_path / "full", "full") as net:
-            done = await put(await net.node(0, "stream=FULL"), make_packets(100, cell=1))
-            assert (done.receipts == Receipt.BUSY).all()
-    finally:
-        await admin.close()
-
-
-@asynchronous
-async def test_a_server_with_small_messages_a_domain_or_no_jetstream(tmp_path: Path) -> None:
-    with running(tmp_path / "small", more="max_payload: 65536") as server:
-        assert "max_payload" in str(await refused(server, tmp_path))
-    with running(tmp_path / "domain", domain="hub") as server:
-        async with nodes(server, tmp_path / "d") as net:
-            assert (await put(await net.node(0, "domain=hub"), make_packets(3))).acknowledged.all()
-        assert "domain 'spoke'" in str(await refused(server, tmp_path, "domain=spoke"))
-
-
-# security --------------------------------------------------------------------------------------------------------
-
-
-@asynchronous
-async def test_nobody_there_and_wrong_credentials(tmp_path: Path) -> None:
-    from transports.nats_security import nkey_file
-
-    server = NatsServer(tmp_path / "nobody")
-    assert (await refused(server, tmp_path)).code == "nats.unreachable"
-    (tmp_path / "right").write_text("s3cret\n")
-    (tmp_path / "wrong").write_text("hunter2\n")
-    key = nkey_file(tmp_path / "good.nk")
-    nkey_file(tmp_path / "other.nk")
-    users = f'authorization {{ users: [{{ user: "tom", password: "s3cret" }}, {{ nkey: "{key}" }}] }}'
-    with running(tmp_path / "server", more=users) as server:
-        for options in ("", f"user=tom&password_file={tmp_path / 'wrong'}", f"nkey={tmp_path / 'other.nk'}"):
-            error = await refused(server, tmp_path, options)
-            assert error.code == "nats.credentials"
-            assert "hunter2" not in str(error)
-        for number, options in enumerate(
-            (f"user=tom&password_file={tmp_path / 'right'}", f"nkey={tmp_path / 'good.nk'}")
-        ):
-            async with nodes(server, tmp_path / str(number), f"p{number}") as net:
-                assert (await put(await net.node(0, options), make_packets(3))).acknowledged.all()
-        # A server that does not speak TLS is told nothing where TLS is wanted.
-        error = await refused(server, tmp_path, f"tls=on&user=tom&password_file={tmp_path / 'right'}")
-        assert (error.code, "TLS" in str(error)) == ("nats.certificate", True)
-
-
-@asynchronous
-async def test_a_credentials_file_of_an_operator_is_taken(tmp_path: Path) -> None:
-    from transports.nats_security import operator
-
-    config, creds = operator(tmp_path)
-    with running(tmp_path / "server", more=config) as server:
-        async with nodes(server, tmp_path) as net:
-            assert (await put(await net.node(0, f"creds={creds}"), make_packets(3))).acknowledged.all()
-        assert (await refused(server, tmp_path)).code == "nats.credentials"
-
-
-@asynchronous
-async def test_the_example_for_a_server_secures_everything(tmp_path: Path) -> None:
-    """``deploy/nats-server.conf``: mutual TLS, NKeys, only the subjects that a node needs."""
-    from transports.nats_security import certificates, nkey_file
-
-    certificates(tmp_path, "server", "node")
-    names = ("admin", "north", "south")
-    keys = {name: nkey_file(tmp_path / f"{name}.nk") for name in names}
-    port, monitor = free_ports(2)
-    text = (Path(__file__).parents[2] / "deploy" / "nats-server.conf").read_text()
-    for name in names:
-        placeholder = f"U{name.upper() * 11}"
-        assert placeholder in text
-        text = text.replace(placeholder, keys[name])
-    for old, new in (
-        ("0.0.0.0:4222", f"127.0.0.1:{port}"),
-        ("127.0.0.1:8222", f"127.0.0.1:{monitor}"),
-        ("/etc/nats", str(tmp_path)),
-        ("/var/lib/nats", str(tmp_path / "store")),
-        ("100G", "1G"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    server = NatsServer(tmp_path / "server", port=port, config=text)
-    server.monitor_port = monitor
-    server.start()
-    try:
-        for name in names:
-            (tmp_path / f"{name}.toml").write_text(
-                f'nkey = "{name}.nk"\nca = "ca.pem"\ncert = "node.pem"\nkey = "node.key"\n'
-            )
-        secured = {name: f"options={tmp_path / f'{name}.toml'}" for name in names}
-        missing = await refused(server, tmp_path, secured["north"], "outroute")
-        assert "no stream" in str(missing)
-        assert "administrator" in str(missing)
-        async with nodes(server, tmp_path, "outroute") as net:
-            await (await net.node(9, secured["admin"])).stop()  # makes the stream
-            north, south = await net.node(0, secured["north"]), await net.node(1, secured["south"])
-            asker = await net.node(2, secured["south"], roles=Role.EMIT | Role.ASK)
-            packets = make_packets(300)
-            assert (await put(north, packets)).acknowledged.all()
-            assert await got(south) == raw(packets)
-            await until(lambda: north._answering._subscriptions and south._answering._subscriptions)
-            assert await got(asker) == raw(packets)
-            assert north.capabilities.secure
-            await until(lambda: len(north.peers()) == 3)
-            assert {**north.problems, **south.problems, **asker.problems} == {}
-            await north.stop()  # its consumers were its own to delete
-        bare = nats_options(parse_url(f"{server.url}?nkey={tmp_path / 'north.nk'}&ca={tmp_path / 'ca.pem'}"))
-
-        with pytest.raises(TransportError, match="certificate"):
-            await NatsConnection(bare, "bare").open()
-    finally:
-        server.stop()
-
-
-@asynchronous
-async def test_who_hangs_up_without_a_word_is_no_connection(tmp_path: Path) -> None:
-    """As a server does that was asked for TLS with a certificate and got none: what it said may be lost."""
-    from transports.nats_security import certificates
-
-    certificates(tmp_path, "server", "node")
-
-    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'INFO {"server_id": "x", "version": "2.11.0", "max_payload": 1048576}\r\n')
-        await reader.readuntil(b"PING\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(TransportError, match="hung up") as caught:
-            await NatsConnection(nats_options(parse_url(f"nats://127.0.0.1:{port}")), "x").open()
-        assert caught.value.code == "nats.credentials"
-    encrypted = nats_options(parse_url(f"nats://127.0.0.1:{port}?ca={tmp_path / 'ca.pem'}"))
-    assert "wants a certificate" in str(NatsConnection(encrypted, "x")._failed(ConnectionResetError()))
-
-
-@asynchronous
-async def test_a_permission_that_is_missing_is_named(tmp_path: Path) -> None:
-    deny = 'deny: ["outroute.*.p.*.*"]'
-    users = f'authorization {{ users: [{{ user: "tom", password: "x", permissions: {{ publish: {{ {deny} }} }} }}] }}'
-    (tmp_path / "secret").write_text("x")
-    with running(tmp_path / "server", more=users) as server:
-        async with nodes(server, tmp_path, "outroute") as net:
-            holder = await net.node(0, f"user=tom&password_file={tmp_path / 'secret'}")
-            with pytest.raises(TransportError, match=r"outroute\.[0-9a-f]{16}\.p\.") as caught:
-                await put(holder, make_packets(1))
-            assert caught.value.code == "nats.denied"
-            assert "permission" in holder.problems

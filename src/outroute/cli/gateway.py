@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,9 @@ from outroute.cli._options import Json, MappingFile, Time
 from outroute.cli._settings import Settings
 from outroute.cli.serve import Stop, served, show
 from outroute.errors import DataError
+
+if TYPE_CHECKING:
+    from outroute.transports.nats_source import NatsSource
 
 __all__ = ["gateway"]
 
@@ -109,6 +113,7 @@ def gateway(
     from outroute.store import load_identity
     from outroute.transports.nats_options import nats_options
     from outroute.transports.nats_source import NatsSource
+    from outroute.transports.nats_subjects import is_subject
     from outroute.transports.registry import entry_of
     from outroute.transports.url import parse_url
 
@@ -133,7 +138,14 @@ def gateway(
     settings = Settings.kept(data_dir, given)
     joining = settings.joining(data_dir, loaded)
     log_to(sys.stderr, levels[log_level])
+    if dead_letter is not None and not is_subject(dead_letter):
+        raise DataError(
+            f"--dead-letter: '{dead_letter}' is no subject: words between dots, no spaces, no wildcards",
+            code="gateway.dead_letter",
+        )
     name = f"gateway-{load_identity(data_dir).id.hex()[:16]}"
+    messages = NatsSource(options, topic, name=name, make=make_stream)
+    asyncio.run(_looked_for(messages))
     server = None
     with working("Joining"):
         living = LivingNode(
@@ -146,7 +158,7 @@ def gateway(
         )
     made = Gateway(
         living,
-        NatsSource(options, topic, name=name, make=make_stream),
+        messages,
         intake,
         every=every,
         streaming=loaded.privacy.distiller is not Distiller.SINGLE,
@@ -174,3 +186,15 @@ def gateway(
             f"{counts.messages:,} messages, {sum(counts.observations.values()):,} observations taken, "
             f"{sum(counts.refused.values()):,} refused, {counts.distilled:,} packets made."
         )
+
+
+async def _looked_for(messages: NatsSource) -> None:
+    """See that there is something to take in before the node joins anybody.
+
+    Raises:
+        TransportError: there is not.
+    """
+    try:
+        await messages.start()
+    finally:
+        await messages.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ ALIVE_SECONDS = 60
 """Seconds that an announcement lasts."""
 SAY_SECONDS = 15.0
 """Seconds between announcements: four while one lasts."""
+GREETED_MOST = 64
+"""Nodes in sight up to which a newcomer is answered at once: of more, each that comes would make all others speak."""
+GREET_SECONDS = 0.5
+"""Seconds within which a newcomer is answered, drawn, so that not all answer at once, and several together."""
 PEERS_MOST = 16_384
 """Nodes remembered: at some 600 bytes each 10 MB; of more, those that were heard first are shown."""
 _ECHOES = 64
@@ -64,6 +69,7 @@ class Presence:
         self._own: deque[bytes] = deque(maxlen=_ECHOES)
         self.heard: Counter[str] = Counter()
         """Announcements heard so far: "new", "known", "refused", "twin"."""
+        self._greet = asyncio.Event()
         self._said = self._announcement(roles)
 
     def _announcement(self, roles: Role) -> Announcement:
@@ -77,12 +83,18 @@ class Presence:
         return made.signed(self._identity)
 
     async def start(self) -> None:
-        """Hear of others, and ask nobody."""
+        """Hear of others, and ask them to say that they are there."""
         self._subscription = await self._connection.subscribe(self._subject, self._on)
-        await self.say(self._roles)
+        await self.say(self._roles, comes=True)
 
-    async def say(self, roles: Role) -> None:
-        """Tell everybody; nothing is lost if it does not arrive."""
+    async def say(self, roles: Role, *, comes: bool = False) -> None:
+        """Tell everybody; nothing is lost if it does not arrive.
+
+        Args:
+            roles: what this node does; none says farewell.
+            comes: whether it has just come, and wants to hear of the others: then the message names a subject for
+                replies, the same one.
+        """
         import nats.errors
 
         self._said = made = self._announcement(roles)
@@ -90,13 +102,16 @@ class Presence:
         self._own.append(data)
         frame = encode(Frame(kind=Kind.ANNOUNCE, announcements=(data,)))
         with contextlib.suppress(nats.errors.Error, OSError, UnreachableError):
-            await self._connection.client.publish(self._subject, frame)
+            await self._connection.client.publish(self._subject, frame, reply=self._subject if comes else "")
             self._traffic.sent[Topic.ANNOUNCEMENT] += len(frame)
 
     async def go_on(self) -> None:
-        """Say it again and again, until cancelled."""
+        """Say it again and again, and soon after somebody came, until cancelled."""
         while True:
-            await asyncio.sleep(SAY_SECONDS)
+            self._greet.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._greet.wait(), SAY_SECONDS)
+                await asyncio.sleep(random.uniform(0.0, GREET_SECONDS))  # spreads nodes; decides nothing
             await self.say(self._roles)
 
     async def _on(self, message: Msg) -> None:
@@ -122,6 +137,8 @@ class Presence:
             elif known is not None or len(self._peers) < PEERS_MOST:
                 self.heard["new" if known is None else "known"] += 1
                 self._peers[one.key] = one
+                if message.reply and len(self._peers) <= GREETED_MOST:
+                    self._greet.set()
             if len(self._peers) >= PEERS_MOST:
                 self.peers()
 

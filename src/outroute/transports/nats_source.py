@@ -14,6 +14,7 @@ from outroute.transports.nats_options import NatsOptions
 from outroute.transports.nats_pulling import ConsumerGoneError, Puller
 from outroute.transports.nats_statements import refusal
 from outroute.transports.nats_stream import covers
+from outroute.transports.nats_subjects import is_subject
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -50,9 +51,17 @@ class NatsSource:
         topic: the subject, with wildcards.
         name: of the consumer: the same name goes on where it was.
         make: whether to make a stream where none keeps the subject.
+
+    Raises:
+        TransportError: the topic is no subject.
     """
 
     def __init__(self, options: NatsOptions, topic: str, *, name: str, make: bool = False) -> None:
+        if not is_subject(topic, wildcards=True):
+            raise TransportError(
+                f"'{topic}' is no subject: words between dots without spaces, * for one word, > for the last ones",
+                code="nats.subject",
+            )
         self._options, self.topic, self._name, self._make = options, topic, name, make
         self.connection = NatsConnection(options, f"outroute gateway {name}")
         self._puller: Puller | None = None
@@ -123,8 +132,14 @@ class NatsSource:
 
     async def _bind(self) -> None:
         assert self._puller is not None
-        if await self._puller.info() is None:
-            await self._puller.make(1)
+        info, first = await self._puller.info(), 1
+        if info is not None and info.get("num_ack_pending"):
+            # What was delivered and not confirmed would come again half a minute later only.
+            first = int(info.get("ack_floor", {}).get("stream_seq", 0)) + 1
+            await self._puller.remove()
+            info = None
+        if info is None:
+            await self._puller.make(first)
         await self._puller.listen()
         self.connection.on_return = self._returned
 

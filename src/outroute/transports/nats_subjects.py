@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["GROUPS", "SHARDS", "Subjects", "group_of", "kept_shards", "shard_of"]
+__all__ = ["GROUPS", "SHARDS", "Subjects", "group_of", "is_subject", "kept_shards", "shard_of"]
 
 SHARDS = 256
 """Shards of the addresses."""
@@ -34,6 +34,22 @@ def kept_shards(keep: Sequence[str]) -> frozenset[int]:
     if not keep:
         return frozenset(range(SHARDS))
     return frozenset(shard for shard in range(SHARDS) if any(f"{shard:02x}".startswith(one) for one in keep))
+
+
+def is_subject(text: str, *, wildcards: bool = False) -> bool:
+    """Whether a text is a subject: words between dots, none of them empty, no spaces.
+
+    Args:
+        text: what somebody wrote.
+        wildcards: whether ``*`` may stand for a word, and ``>`` for the last ones.
+    """
+    words = text.split(".")
+    for at, word in enumerate(words):
+        if wildcards and (word == "*" or (word == ">" and at == len(words) - 1)):
+            continue
+        if not word or not word.isprintable() or any(one.isspace() or one in "*>" for one in word):
+            return False
+    return True
 
 
 def _words(digits: str) -> str:
