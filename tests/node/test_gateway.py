@@ -226,9 +226,16 @@ def test_a_gateway_that_is_killed_loses_nothing_and_counts_nothing_twice(server:
 
     def start() -> subprocess.Popen[bytes]:
         with open(tmp_path / "log", "ab") as log:
-            return subprocess.Popen(
+            made = subprocess.Popen(
                 command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
+        assert made.stdout is not None
+        said = b""
+        while not said.rstrip().endswith(b"}"):  # it runs, and there is a stream
+            line = made.stdout.readline()
+            assert line, (tmp_path / "log").read_text()
+            said += line
+        return made
 
     def counts() -> dict[str, Any]:
         done = subprocess.run(
@@ -246,7 +253,6 @@ def test_a_gateway_that_is_killed_loses_nothing_and_counts_nothing_twice(server:
 
     process = start()
     try:
-        until(lambda: counts().get("node"))
         messages = [(f"killed.{n % 50}", reading(n % 50, n)) for n in range(600)]
         published(server, messages[:300])
         until(lambda: counts().get("known", 0) > 0)
