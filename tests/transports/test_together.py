@@ -181,7 +181,7 @@ async def test_a_channel_has_some_frames_under_way_and_no_more() -> None:
     async def reading(most: int) -> list[tuple[int, bytes]]:
         if len(read) == 3 * AHEAD_FRAMES:
             return []
-        come = range(len(read), len(read) + min(most, 3))  # three come together
+        come = range(len(read), len(read) + min(most, AHEAD_FRAMES // 2))  # some come together
         read.extend(come)
         if len(read) == AHEAD_FRAMES:
             full.set()

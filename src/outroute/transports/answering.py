@@ -63,7 +63,9 @@ async def answer_in_turn(
         nonlocal held, over
         while True:
             ahead = 1 if held_up or link.held >= HELD_FRAMES else AHEAD_FRAMES
-            await below(ahead)
+            while held >= ahead or len(under_way) > 1:  # one group is handled, one waits: the next has time to grow
+                room.clear()
+                await room.wait()
             frames = await read(max(ahead - held, 1))
             if not frames:
                 break
