@@ -211,6 +211,18 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
             self._desk.drop("full")
             raise flight.FlightUnavailableError("too many calls at a time: try again")
 
+    def _chunks(self, reader: Any) -> Iterator[Any]:
+        """What a caller sends, until it ends."""
+        while True:
+            try:
+                chunk = reader.read_chunk()
+            except StopIteration:
+                return
+            except pa.ArrowInvalid:
+                self._desk.drop("malformed")
+                raise
+            yield chunk
+
     # frames -------------------------------------------------------------------------------------------------
 
     def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
@@ -235,14 +247,7 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
     def _frames(self, caller: Caller, reader: Any, stream: Stream) -> None:
         answering = Answering(stream.say, lambda replies: self._desk.hold_up(caller.id, replies))
         try:
-            while True:
-                try:
-                    chunk = reader.read_chunk()
-                except StopIteration:
-                    return
-                except pa.ArrowInvalid:
-                    self._desk.drop("malformed")
-                    raise
+            for chunk in self._chunks(reader):
                 found = told_of(chunk, SKIPPED_BYTES)
                 if found is None:
                     big = len(chunk.app_metadata or b"") > FRAME_BYTES or (
@@ -284,14 +289,7 @@ class Server(flight.FlightServerBase):  # type: ignore[misc]
         tables, schema, _ = self._of(descriptor.path)
         self._begin()
         try:
-            while True:
-                try:
-                    chunk = reader.read_chunk()
-                except StopIteration:
-                    return
-                except pa.ArrowInvalid:
-                    self._desk.drop("malformed")
-                    raise
+            for chunk in self._chunks(reader):
                 packets = None if chunk.data is None else packets_in(chunk.data)
                 if packets is None:
                     self._desk.drop("malformed")
