@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outroute.identity import Identity
-from outroute.transports import FRAME_BYTES, UnreachableError
+from outroute.transports import FRAME_BYTES, UnreachableError, answering
 from outroute.transports import grpc_link as module
 from outroute.transports.certificates import Papers, look, own_certificate, place_parts
 from outroute.transports.channel import ChannelReason, Secrets
 from outroute.transports.grpc_link import GrpcLink
+from outroute.transports.links import NO_BINDING
 from outroute.transports.messages import MESSAGE_HEAD_BYTES, file_of, pack, unpack
 from outroute.transports.proto import SERVICE, described
 from store.making import identity
@@ -244,3 +245,33 @@ async def test_without_security_the_hello_still_says_who_it_is() -> None:
         assert pair.bert.refused == {ChannelReason.SECRET: 1}
         with pytest.raises(UnreachableError):  # one with TLS, one without
             await pair.caller(identity(4), secrets=Secrets((NEW,))).request(BERT.id, b"hello")
+
+
+@pytest.mark.parametrize("reads", [False, True])
+@asynchronous
+async def test_who_does_not_read_or_says_nothing_is_cut_off(reads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream has no deadline of its own; each reply has one, and so has saying nothing."""
+    import grpc
+
+    monkeypatch.setattr(answering, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.5 if reads else 600.0)
+
+    class Talkative(Pair):
+        def echo(self, sender: bytes, frame: bytes) -> list[bytes]:
+            super().echo(sender, frame)
+            return [bytes(FRAME_BYTES)] * 500  # more than all buffers on the way have room for
+
+    async with Talkative(secure=False) as pair:
+        async with grpc.aio.insecure_channel(pair.where) as channel:
+            hello = pair.caller(secure=False).hello(BERT.id, NO_BINDING)
+            call = channel.stream_stream(module.METHOD)(metadata=((module.HELLO, hello),))
+            await call.initial_metadata()
+            if reads:
+                assert await call.read() is grpc.aio.EOF  # nobody asked anything
+            else:
+                await call.write(pack(1, b"x"))
+            async with asyncio.timeout(60.0):
+                while not pair.bert.dropped["slow"]:
+                    await asyncio.sleep(0.02)
+            assert len(pair.heard) == (not reads)
+        assert pair.bert.dropped == {"slow": 1}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
-from outroute.transports import UnreachableError
+from outroute.transports import UnreachableError, flight_client, linking, zeromq_calling
 from outroute.transports.inside import InsideLink
 from outroute.transports.linking import LinkBase
 from outroute.transports.links import RETRY_SECONDS, Channel
+from outroute.transports.registry import link_of
 from store.making import identity
 from transports.rigs import asynchronous
 
@@ -76,3 +78,37 @@ async def test_channels_that_nobody_uses_make_room() -> None:
     assert list(anna._open) == [others[2].identity.id, others[0].identity.id]  # the one used last before stayed
     for link in (anna, *others):
         await link.close()
+
+
+@pytest.mark.parametrize("url", ["direct://", "zeromq://", "zeromq://?security=off", "grpc://", "flight://"])
+@asynchronous
+async def test_who_takes_a_call_and_says_nothing_is_given_up(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that swallows what is sent, or a program of somebody else's."""
+    for module in (linking, zeromq_calling, flight_client):
+        monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.5)
+    called, lines = asyncio.Event(), set[asyncio.Task[None]]()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        lines.add(task)
+        called.set()
+        with suppress(OSError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    async with server:
+        place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        if url.startswith("zeromq"):
+            place += f"/{BERT.public_key.hex()}"
+        link = link_of(url)(ANNA, handle=lambda *_: [], endpoint_of=lambda _: place)
+        with pytest.raises(UnreachableError) as caught:
+            await link.request(BERT.id, b"x")
+        assert called.is_set()
+        assert "\n" not in str(caught.value)
+        await link.close()
+        await asyncio.wait(lines)
