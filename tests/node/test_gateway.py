@@ -26,6 +26,7 @@ from outroute.node.gateway import REFUSED_FILE, Gateway
 from outroute.node.intake import DEVICE, MESSAGE, Intake, Line
 from outroute.node.joining import Joining
 from outroute.node.living import LivingNode
+from outroute.node.portal import run
 from outroute.schema import Distiller, Privacy, Schema, dumps
 from outroute.store import Noted
 from outroute.tables.mapping import default_mapping
@@ -155,6 +156,8 @@ def test_a_full_disk_holds_devices_up_and_loses_nothing(server: NatsServer, tmp_
         published(server, [(f"full.{device}", reading(device, 0)) for device in range(20)])
         until(lambda: "full" in living.all_problems().get("gateway", ""))
         assert living.node.counts()["known"] == 0
+        progress = run(made._source._puller.progress())
+        assert (progress.unconfirmed > 0, progress.confirmed) == (True, 0)  # what is not kept is not confirmed
         full = False
         until(lambda: living.node.counts()["known"] == 20)
         until(lambda: living.all_problems() == {})

@@ -221,8 +221,20 @@ async def test_nothing_is_told_without_a_session() -> None:
                 with pytest.raises(flight.FlightUnauthenticatedError):  # then, or when it is read
                     client.do_exchange(flight.FlightDescriptor.for_path(FRAMES), options)[1].read_chunk()
 
+        def try_without_certificate() -> None:
+            """Who knows the certificate of the one called and has none of the network."""
+            options = flight.FlightCallOptions(timeout=5)
+            with (
+                flight.FlightClient(
+                    f"grpc+tls://{pair.where}", tls_root_certs=shown.certificate, override_hostname="outroute"
+                ) as client,
+                pytest.raises(flight.FlightUnavailableError),
+            ):  # no line at all
+                list(client.list_flights(options=options))
+
         for token in (None, b"", bytes(32)):
             await aside(try_it, token)
+        await aside(try_without_certificate)
         with pytest.raises(UnreachableError, match="network secret differs"):
             await aside(lambda: open_client(pair.where, EVE, secrets=Secrets((WRONG,))))
         with pytest.raises(UnreachableError, match="another node"):

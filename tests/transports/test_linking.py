@@ -107,7 +107,8 @@ async def test_who_takes_a_call_and_says_nothing_is_given_up(url: str, monkeypat
             place += f"/{BERT.public_key.hex()}"
         link = link_of(url)(ANNA, handle=lambda *_: [], endpoint_of=lambda _: place)
         with pytest.raises(UnreachableError) as caught:
-            await link.request(BERT.id, b"x")
+            async with asyncio.timeout(30.0):  # the libraries themselves would wait for a minute, or for ever
+                await link.request(BERT.id, b"x")
         assert called.is_set()
         assert "\n" not in str(caught.value)
         await link.close()

@@ -269,6 +269,8 @@ async def test_a_disk_that_is_full_for_a_while_loses_nothing(server: NatsServer,
         packets = make_packets(50)
         assert (await put(sender, packets)).acknowledged.all()
         await until(lambda: "full" in reader.problems.get("keep", ""))
+        progress = await reader._keeping._puller.progress()
+        assert (progress.unconfirmed > 0, progress.confirmed) == (True, 0)  # what is not kept is not confirmed
         full = False
         await until(lambda: reader.shelf.count() == 50)
         await until(lambda: reader.problems == {})

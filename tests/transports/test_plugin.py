@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from outroute.errors import TransportError
+from outroute.transports.registry import link_of
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shared_directory"
 sys.path.insert(0, str(EXAMPLE))
 
@@ -32,6 +35,13 @@ def install(folder: Path, *, target: str = "") -> None:
     lines = [f"{name} = {target or value}" for name, value in points.items()]
     (information / "entry_points.txt").write_text("\n".join(["[outroute.transports]", *lines, ""]), encoding="utf-8")
     shutil.copy(EXAMPLE / "outroute_shared_directory.py", folder)
+
+
+@pytest.mark.parametrize("url", ["shared://", "shared:///no/such/directory", "shared://127.0.0.1:1/tmp"])
+def test_an_address_without_a_directory_is_said_in_one_line(url: str) -> None:
+    with pytest.raises(TransportError, match="write shared:///DIRECTORY") as caught:
+        link_of(url)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(autouse=True)
