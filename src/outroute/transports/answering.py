@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AHEAD_FRAMES", "HELD_FRAMES", "TOGETHER_BYTES", "answer_in_turn", "deposits"]
 
-AHEAD_FRAMES = 8
+AHEAD_FRAMES = 16
 """Deposits of one channel under way here at a time, at most: while some are handled together, the next come in, so that
 neither the line nor who handles them is ever idle. A question is under way alone."""
-HELD_FRAMES = 1024
-"""Frames of all channels under way at a time, some 85 MB of the largest; above, each channel has one at a time."""
+HELD_FRAMES = 256
+"""Frames of all channels under way at a time, about a second of checking; above, each channel has one at a time."""
 TOGETHER_BYTES = 65_536
 """Bytes of replies that are said together; larger replies go out each by itself, with its own time."""
 
