@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from outroute.transports.contract import Topic, topic_of
 from outroute.transports.links import SLOW_SECONDS
-from outroute.transports.working import Waiting
+from outroute.transports.working import GROUP_FRAMES, Waiting
 
 if TYPE_CHECKING:
     from outroute.transports.linking import LinkBase
@@ -146,7 +146,6 @@ def deposits(frame: bytes) -> bool:
 def _begun_together(frames: Sequence[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
     """Frames in order, deposits that follow each other together, every other by itself."""
     for together, group in groupby(frames, key=lambda one: deposits(one[1])):
-        if together:
-            yield list(group)
-        else:
-            yield from ([one] for one in group)
+        some = list(group)
+        size = GROUP_FRAMES if together else 1
+        yield from (some[at : at + size] for at in range(0, len(some), size))

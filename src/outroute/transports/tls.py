@@ -1,8 +1,9 @@
 """A direct link between nodes: TLS 1.3 over TCP, node keys pinned both ways, frames with request and reply.
 
-One connection per pair and direction carries many exchanges. The receiver takes the frames of a connection one after
-the other, so a fast sender waits in its own socket; the sender counts what is on its way (credit) and is told BUSY
-above that. Frames are handled in one thread beside the event loop, so checking signatures holds nobody up.
+One connection per pair and direction carries many exchanges. The receiver answers the frames of a connection in their
+order, a few deposits at a time and one question, so a fast sender waits in its own socket; the sender counts what is on
+its way (credit) and is told BUSY above that. Frames are handled in one thread beside the event loop, so checking
+signatures holds nobody up.
 
 On the wire, after the handshake of ``outroute.transports.channel``, the records of ``outroute.transports.records``.
 """
