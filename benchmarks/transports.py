@@ -73,7 +73,7 @@ class Size:
     stages: tuple[str, ...] = STAGES
 
 
-FULL = Size(moved=400, checked=160, verified=80, rounds=3, questions=200)
+FULL = Size(moved=400, checked=160, verified=80, rounds=7, questions=200)
 QUICK = Size(moved=32, checked=2, verified=2, rounds=1, questions=10)
 
 
