@@ -44,7 +44,8 @@ IDLE_SECONDS = 300.0
 SLOW_SECONDS = 15.0
 """Seconds that a peer may take to send the rest of a frame, or to read a reply, before it is cut off."""
 CALLERS_MOST = 512
-"""Channels from others at a time; each may hold one frame and one reply, some 40 MB for the largest."""
+"""Channels from others at a time; each may hold one frame, some 40 MB for the largest, and the reply to it. How many
+more frames they may hold together stands in ``answering``."""
 OPEN_MOST = 512
 """Channels that a node opens and keeps at a time; above, the one that was not used for longest is closed."""
 AWAY_MOST = 4096

@@ -53,32 +53,25 @@ def part_of(
                 if "pause" in one:
                     pauses.setdefault(one["what"], []).append(float(one["pause"]))
         for what, of in shares.items():
-            # The times share nothing, so nothing is added to the variance of their mean.
-            made = difference(of, metric="accuracy", margin=0.0, test_to_train=0.0)
-            known = math.isfinite(made.low)
             scores.append(
-                Score(
-                    method=method,
-                    metric="share of work, mean",
-                    value=made.mean,
-                    low=max(made.low, 0.0) if known else None,
-                    high=min(made.high, 1.0) if known else None,
+                _mean(
+                    method,
+                    "share of work, mean",
+                    of,
                     ours=method == ours,
+                    most=1.0,
                     higher_is_better=True,
                     note=f"{what}: {', '.join(f'{share:.0%}' for share in of)}",
                 )
             )
             if what in pauses:
-                took = difference(pauses[what], metric="mae", margin=0.0, test_to_train=0.0)
-                known = math.isfinite(took.low)
                 scores.append(
-                    Score(
-                        method=method,
-                        metric="longest pause, s, mean",
-                        value=took.mean,
-                        low=max(took.low, 0.0) if known else None,
-                        high=took.high if known else None,
+                    _mean(
+                        method,
+                        "longest pause, s, mean",
+                        pauses[what],
                         ours=method == ours,
+                        most=math.inf,
                         higher_is_better=False,
                     )
                 )
@@ -88,3 +81,22 @@ def part_of(
         "they have no width, and say no more than that. The verdict rests on the first time."
     )
     return [Part(title="The same blows again", text=text, scores=scores)]
+
+
+def _mean(
+    method: str, metric: str, of: list[float], *, ours: bool, most: float, higher_is_better: bool, note: str = ""
+) -> Score:
+    """The mean of several times, with an interval cut at 0 and at ``most``; none for a single time."""
+    # The times share nothing, so nothing is added to the variance of their mean.
+    made = difference(of, metric="accuracy" if higher_is_better else "mae", margin=0.0, test_to_train=0.0)
+    known = math.isfinite(made.low)
+    return Score(
+        method=method,
+        metric=metric,
+        value=made.mean,
+        low=max(made.low, 0.0) if known else None,
+        high=min(made.high, most) if known else None,
+        ours=ours,
+        higher_is_better=higher_is_better,
+        note=note,
+    )
